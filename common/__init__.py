@@ -1,0 +1,4 @@
+"""The ground floor: the domain, and the words that web and workers share.
+
+Imports nothing of `web`, `workers` or `deploy`.
+"""

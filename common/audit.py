@@ -1,0 +1,104 @@
+"""The invariants, as SQL over the whole database in one snapshot.
+
+Each rule is a query that returns the ids which break it; an empty answer everywhere is a clean
+audit. It reads in one repeatable-read transaction, so it may run while the service works.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """A rule that does not hold, and for whom."""
+
+    rule: str
+    ids: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """How many jobs were looked at, and what was wrong."""
+
+    jobs: int
+    violations: list[Violation]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the audit as JSON values."""
+        return {
+            "jobs": self.jobs,
+            "violations": [{"rule": v.rule, "ids": v.ids} for v in self.violations],
+        }
+
+
+RULES: dict[str, str] = {
+    "every job has one serial": """
+        select j.id from jobs j left join serials s on s.job_id = j.id where s.serial is null""",
+    "a serial's mode is its job's": """
+        select s.serial from serials s join jobs j on j.id = s.job_id where s.mode <> j.mode""",
+    "a serial is affixed exactly where its job is stamped": """
+        select j.id from jobs j join serials s on s.job_id = j.id
+        where (j.state = 'stamped') <> (s.state = 'affixed')""",
+    "a serial is void exactly where its job ended unstamped": """
+        select j.id from jobs j join serials s on s.job_id = j.id
+        where (j.state in ('failed', 'cancelled')) <> (s.state = 'void')""",
+    "every live job holds once, no test job holds": """
+        select j.id from jobs j left join ledger_entries e on e.job_id = j.id and e.kind = 'hold'
+        where (j.mode = 'live') <> (e.id is not null)""",
+    "a hold is captured exactly where a live job is stamped": """
+        select j.id from jobs j left join ledger_entries e on e.job_id = j.id and e.kind = 'capture'
+        where (j.mode = 'live' and j.state = 'stamped') <> (e.id is not null)""",
+    "a hold is released exactly where a live job ended unstamped": """
+        select j.id from jobs j left join ledger_entries e on e.job_id = j.id and e.kind = 'release'
+        where (j.mode = 'live' and j.state in ('failed', 'cancelled')) <> (e.id is not null)""",
+    "every account is the sum of its entries": """
+        select a.partner_id from accounts a left join (
+            select partner_id,
+                coalesce(sum(amount) filter (where kind = 'top_up'), 0) as topped_up,
+                coalesce(sum(amount) filter (where kind = 'hold'), 0) as holds,
+                coalesce(sum(amount) filter (where kind = 'capture'), 0) as captures,
+                coalesce(sum(amount) filter (where kind = 'release'), 0) as releases
+            from ledger_entries group by partner_id) e on e.partner_id = a.partner_id
+        where a.topped_up <> coalesce(e.topped_up, 0)
+           or a.held <> coalesce(e.holds - e.captures - e.releases, 0)
+           or a.captured <> coalesce(e.captures, 0)
+           or a.topped_up <> a.available + a.held + a.captured""",
+    "every job was told as accepted once": """
+        select j.id from jobs j left join events e on e.job_id = j.id and e.type = 'job.accepted'
+        where e.id is null""",
+    "every final job has the one event of its end": """
+        select j.id from jobs j left join events e
+            on e.job_id = j.id and e.type in ('job.stamped', 'job.failed', 'job.cancelled')
+        group by j.id, j.state
+        having count(e.id) <> (case when j.state in ('stamped', 'failed', 'cancelled')
+                                    then 1 else 0 end)
+            or bool_or(e.type <> 'job.' || j.state)""",
+    "no lease is forgotten": """
+        select id from jobs where state = 'stamping' and lease_until < now() - interval '15 minutes'
+        """,
+    "no queued job is out of the relay's sight": """
+        select id from jobs where state = 'queued' and publish_at is null""",
+}
+
+
+def audit(connection: Connection, *, ids_shown: int = 20) -> Audit:
+    """Check every rule in one snapshot.
+
+    Args:
+        connection: a transaction in which nothing was read yet.
+        ids_shown: how many offenders to name per rule.
+    """
+    connection.execute(text("set transaction isolation level repeatable read, read only"))
+    connection.execute(text("set local statement_timeout = 0"))
+    violations = []
+    for rule, query in RULES.items():
+        ids = connection.execute(
+            text(f"select * from ({query}) offenders limit :shown"), {"shown": ids_shown}
+        ).scalars()
+        offenders = [str(offender) for offender in ids]
+        if offenders:
+            violations.append(Violation(rule, offenders))
+    jobs = connection.execute(text("select count(*) from jobs")).scalar_one()
+    return Audit(jobs, violations)

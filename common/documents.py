@@ -1,0 +1,106 @@
+"""Object storage: documents as they came and as they left.
+
+`obstore` speaks to a local folder, S3 and others alike. A put returns when the bytes would survive a
+power cut: on S3 that is the acknowledged put; in a local folder the file and the folders above it
+are synced here, which the store itself does not do.
+"""
+
+import os
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+from uuid import UUID
+
+import obstore
+from obstore.exceptions import NotFoundError
+from obstore.store import LocalStore, ObjectStore, from_url
+
+from common.settings import Settings
+
+PDF = "application/pdf"
+
+
+class MissingDocumentError(LookupError):
+    """No object has this key."""
+
+
+class Documents:
+    """The object store, by keys that the two functions below make."""
+
+    def __init__(self, url: str) -> None:
+        """Open the store.
+
+        Args:
+            url: `file:///folder` (made when missing), `s3://bucket/prefix`, …; credentials of S3
+                come from the usual AWS_… variables.
+        """
+        parts = urlsplit(url)
+        self._folder = Path(unquote(parts.path)) if parts.scheme == "file" else None
+        self._store: ObjectStore = (
+            LocalStore(self._folder, mkdir=True) if self._folder is not None else from_url(url)
+        )
+
+    def put(self, key: str, content: bytes) -> None:
+        """Store an object durably; an object of this key is replaced."""
+        obstore.put(self._store, key, content)
+        if self._folder is not None:
+            _sync_up_to(self._folder / key, self._folder)
+
+    def get(self, key: str) -> bytes:
+        """Return an object.
+
+        Raises:
+            MissingDocumentError: there is none of this key.
+        """
+        try:
+            return obstore.get(self._store, key).bytes().to_bytes()
+        except (NotFoundError, FileNotFoundError) as error:
+            raise MissingDocumentError(key) from error
+
+    def delete(self, key: str) -> None:
+        """Remove an object; harmless when there is none."""
+        try:
+            obstore.delete(self._store, key)
+        except (NotFoundError, FileNotFoundError):
+            return
+
+    def answers(self) -> bool:
+        """Say whether the store can be read now."""
+        try:
+            obstore.head(self._store, "readiness-probe")
+        except (NotFoundError, FileNotFoundError):
+            return True
+        except Exception:
+            return False
+        return True
+
+
+def connect(settings: Settings) -> Documents:
+    """Return the store that the settings name."""
+    return Documents(settings.objects_url)
+
+
+def original_key(job_id: UUID) -> str:
+    """Return where a job's document lies as it came."""
+    return f"{_folder_of(job_id)}/original.pdf"
+
+
+def result_key(job_id: UUID, attempt: int) -> str:
+    """Return where an attempt's stamped file lies; another attempt never writes there."""
+    return f"{_folder_of(job_id)}/stamped-{attempt}.pdf"
+
+
+def _folder_of(job_id: UUID) -> str:
+    # The id starts with the time; its random end spreads the jobs over 256 folders.
+    return f"{job_id.hex[-2:]}/{job_id}"
+
+
+def _sync_up_to(path: Path, top: Path) -> None:
+    """Flush a file and every folder from it up to `top` to the disk."""
+    for place in (path, *path.parents):
+        descriptor = os.open(place, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        if place == top:
+            return

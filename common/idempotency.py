@@ -1,0 +1,108 @@
+"""Idempotency keys: the same request sent twice is one request with one answer.
+
+As the IETF draft "The Idempotency-Key HTTP Header Field" describes: the same key and request replays
+the first answer, the same key with another request is refused, and so is a key whose first request
+is still being worked on. The answer is kept in the transaction of what it answers for.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import orjson
+from sqlalchemy import Connection, text
+
+from common.partners import Caller
+from common.problems import Code, ProblemError
+
+MAX_LENGTH = 255
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What was answered: status, the headers that belong to it, and the body."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Keyed:
+    """A request that carries a key: whose, which, and a SHA-256 over all that it asks for."""
+
+    caller: Caller
+    key: str
+    fingerprint: bytes
+
+    def __post_init__(self) -> None:
+        """Refuse a key that is empty, too long or not printable ASCII."""
+        if not 1 <= len(self.key) <= MAX_LENGTH or not all(" " <= c <= "~" for c in self.key):
+            raise ProblemError(Code.IDEMPOTENCY_KEY_INVALID)
+
+
+def earlier_answer(connection: Connection, request: Keyed) -> Answer | None:
+    """Return what was answered to this request before, if it was.
+
+    Raises:
+        ProblemError: `idempotency_key_reused`, when the key stands for another request.
+    """
+    row = connection.execute(
+        text(
+            "select fingerprint, status, headers, body from idempotency_keys"
+            " where partner_id = :partner_id and mode = :mode and key = :key"
+        ),
+        _where(request),
+    ).one_or_none()
+    if row is None:
+        return None
+    if row.fingerprint != request.fingerprint:
+        raise ProblemError(Code.IDEMPOTENCY_KEY_REUSED)
+    return Answer(row.status, row.headers, row.body)
+
+
+def begin(connection: Connection, request: Keyed) -> Answer | None:
+    """Hold the key until the transaction ends, and look for an earlier answer under it.
+
+    Raises:
+        ProblemError: `idempotency_key_in_use` while another transaction holds it,
+            `idempotency_key_reused`.
+    """
+    seed = f"{request.caller.partner_id}/{request.caller.mode}/{request.key}".encode()
+    lock = int.from_bytes(hashlib.sha256(seed).digest()[:8], signed=True)
+    held = connection.execute(
+        text("select pg_try_advisory_xact_lock(:lock)"), {"lock": lock}
+    ).scalar_one()
+    if not held:
+        raise ProblemError(Code.IDEMPOTENCY_KEY_IN_USE, headers={"Retry-After": "1"})
+    return earlier_answer(connection, request)
+
+
+def keep(connection: Connection, request: Keyed, answer: Answer) -> None:
+    """Keep the answer; it stands when the caller's transaction commits."""
+    connection.execute(
+        text(
+            "insert into idempotency_keys (partner_id, mode, key, fingerprint, status, headers,"
+            " body) values (:partner_id, :mode, :key, :fingerprint, :status,"
+            " cast(:headers as jsonb), :body)"
+        ),
+        _where(request)
+        | {
+            "fingerprint": request.fingerprint,
+            "status": answer.status,
+            "headers": _json(answer.headers),
+            "body": answer.body,
+        },
+    )
+
+
+def _where(request: Keyed) -> dict[str, object]:
+    return {
+        "partner_id": request.caller.partner_id,
+        "mode": request.caller.mode,
+        "key": request.key,
+    }
+
+
+def _json(headers: Mapping[str, str]) -> str:
+    return orjson.dumps(dict(headers)).decode()

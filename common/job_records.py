@@ -1,0 +1,142 @@
+"""Reading jobs: one, or many by cursor. Nothing here changes a job."""
+
+import base64
+import binascii
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, Row, text
+
+from common.jobs import State
+from common.partners import Mode
+from common.problems import Code, ProblemError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRecord:
+    """A job as it stands in the database."""
+
+    id: UUID
+    partner_id: UUID
+    mode: Mode
+    state: State
+    lane: str
+    ticket: int | None
+    attempt: int
+    lost_leases: int
+    serial: str
+    placement: Mapping[str, Any]
+    external_reference: str | None
+    metadata: Mapping[str, str]
+    document_name: str
+    document_bytes: int
+    document_sha256: bytes
+    result_key: str | None
+    result_bytes: int | None
+    result_sha256: bytes | None
+    problem_code: Code | None
+    problem_facts: Mapping[str, Any]
+    receipt: str
+    accepted_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some jobs, newest first, and the cursor that asks for the ones after them."""
+
+    jobs: Sequence[JobRecord]
+    next_cursor: str | None
+
+
+_SELECT = """
+select j.id, j.partner_id, j.mode, j.state, j.lane, j.ticket, j.attempt, j.lost_leases, s.serial,
+       j.placement, j.external_reference, j.metadata, j.document_name, j.document_bytes,
+       j.document_sha256, j.result_key, j.result_bytes, j.result_sha256, j.problem_code,
+       j.problem_facts, j.receipt, j.accepted_at, j.started_at, j.finished_at
+from jobs j join serials s on s.job_id = j.id
+"""
+
+
+def show(connection: Connection, job_id: UUID) -> JobRecord | None:
+    """Return a job, whoever owns it."""
+    row = connection.execute(text(_SELECT + "where j.id = :id"), {"id": job_id}).one_or_none()
+    return None if row is None else _record(row)
+
+
+def show_own(connection: Connection, *, partner_id: UUID, mode: Mode, job_id: UUID) -> JobRecord:
+    """Return a job of this partner and mode.
+
+    Raises:
+        ProblemError: `not_found`, also for a job of somebody else: its existence is not told.
+    """
+    job = show(connection, job_id)
+    if job is None or job.partner_id != partner_id or job.mode is not mode:
+        raise ProblemError(Code.NOT_FOUND)
+    return job
+
+
+def page(
+    connection: Connection,
+    *,
+    partner_id: UUID,
+    mode: Mode,
+    limit: int,
+    cursor: str | None = None,
+    state: State | None = None,
+    external_reference: str | None = None,
+    accepted_from: datetime | None = None,
+    accepted_before: datetime | None = None,
+) -> Page:
+    """Return a partner's jobs, newest first.
+
+    Raises:
+        ProblemError: `cursor_invalid`.
+    """
+    conditions = ["j.partner_id = :partner_id", "j.mode = :mode"]
+    values: dict[str, object] = {"partner_id": partner_id, "mode": mode, "limit": limit + 1}
+    for condition, name, value in (
+        ("j.id < :before", "before", None if cursor is None else _open_cursor(cursor)),
+        ("j.state = :state", "state", state),
+        ("j.external_reference = :reference", "reference", external_reference),
+        ("j.accepted_at >= :accepted_from", "accepted_from", accepted_from),
+        ("j.accepted_at < :accepted_before", "accepted_before", accepted_before),
+    ):
+        if value is not None:
+            conditions.append(condition)
+            values[name] = value
+    rows = connection.execute(
+        text(_SELECT + "where " + " and ".join(conditions) + " order by j.id desc limit :limit"),
+        values,
+    ).all()
+    jobs = [_record(row) for row in rows[:limit]]
+    return Page(jobs, _cursor(jobs[-1].id) if len(rows) > limit else None)
+
+
+def _record(row: Row[Any]) -> JobRecord:
+    values = dict(row._mapping)
+    return JobRecord(
+        **values
+        | {
+            "mode": Mode(row.mode),
+            "state": State(row.state),
+            "problem_code": None if row.problem_code is None else Code(row.problem_code),
+            "problem_facts": row.problem_facts or {},
+        }
+    )
+
+
+def _cursor(last: UUID) -> str:
+    return base64.urlsafe_b64encode(last.bytes).decode().rstrip("=")
+
+
+def _open_cursor(cursor: str) -> UUID:
+    try:
+        raw = base64.b64decode(cursor + "==", altchars=b"-_", validate=True)
+        return UUID(bytes=raw)
+    except (binascii.Error, ValueError) as error:
+        raise ProblemError(Code.CURSOR_INVALID) from error

@@ -1,0 +1,90 @@
+"""The queues by name, who goes into which, and publishing to them.
+
+A partner is hashed onto two of the partner lanes and uses the shorter (shuffle sharding), so that
+one partner's flood shares at most both lanes with a few others. The Celery task id is the job id.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from contextlib import suppress
+from uuid import UUID
+
+from celery import Celery
+from kombu import Queue
+from kombu.exceptions import OperationalError
+
+from common.settings import Settings
+
+PARTNER_LANES = tuple(f"stamp.partner.{number}" for number in range(8))
+APPLICANT_LANE = "stamp.applicant"
+BULK_LANE = "stamp.bulk"
+STAMP_LANES = (APPLICANT_LANE, *PARTNER_LANES, BULK_LANE)
+WEBHOOK_LANE = "webhook"
+CHECK_LANE = "check"
+UPKEEP_LANE = "upkeep"
+ALL_LANES = (*STAMP_LANES, WEBHOOK_LANE, CHECK_LANE, UPKEEP_LANE)
+
+STAMP_TASK = "stampede.stamp"
+DELIVER_TASK = "stampede.deliver"
+
+# Longer than any task may run: within it the broker does not hand a message to a second worker.
+# A lost message does not wait for it; the lease in the database is what brings a job back.
+VISIBILITY_TIMEOUT_SECONDS = 3600
+
+
+def partner_lanes(partner_id: UUID) -> tuple[str, str]:
+    """Return the partner's two lanes, always the same and always different from each other."""
+    digest = hashlib.sha256(partner_id.bytes).digest()
+    first = digest[0] % len(PARTNER_LANES)
+    second = (first + 1 + digest[1] % (len(PARTNER_LANES) - 1)) % len(PARTNER_LANES)
+    return PARTNER_LANES[first], PARTNER_LANES[second]
+
+
+def make_celery(settings: Settings) -> Celery:
+    """Return a Celery app that knows the broker and the lanes, and no task."""
+    app = Celery("stampede", broker=settings.broker_url, set_as_current=False)
+    app.conf.update(
+        task_serializer="json",
+        accept_content=["json"],
+        task_ignore_result=True,
+        task_acks_late=True,
+        task_reject_on_worker_lost=True,
+        task_acks_on_failure_or_timeout=True,
+        worker_prefetch_multiplier=1,
+        worker_send_task_events=True,
+        task_send_sent_event=False,
+        task_queues=[Queue(name) for name in ALL_LANES],
+        task_default_queue=UPKEEP_LANE,
+        task_create_missing_queues=False,
+        broker_connection_retry_on_startup=True,
+        broker_transport_options={
+            "visibility_timeout": VISIBILITY_TIMEOUT_SECONDS,
+            "socket_timeout": 5,
+            "socket_connect_timeout": 2,
+            "queue_order_strategy": "common.turns:WeightedTurns",
+            "priority_steps": [0],
+        },
+        timezone="UTC",
+    )
+    return app
+
+
+def publish_stamp(app: Celery, job_id: UUID, lane: str) -> None:
+    """Send a job to its lane. Sending twice is harmless: the second finds nothing to claim.
+
+    Raises:
+        kombu.exceptions.OperationalError: the broker cannot be reached.
+    """
+    _send(app, STAMP_TASK, job_id, lane)
+
+
+def publish_deliveries(app: Celery, delivery_ids: Iterable[UUID]) -> None:
+    """Send webhook deliveries to their lane; what a broker that is away misses, the relay sends."""
+    with suppress(OperationalError):
+        for delivery_id in delivery_ids:
+            _send(app, DELIVER_TASK, delivery_id, WEBHOOK_LANE)
+
+
+def _send(app: Celery, task: str, item: UUID, lane: str) -> None:
+    # No retry here: whoever waits for an answer is not held up, and the relay sends it later.
+    app.send_task(task, args=(str(item),), task_id=str(item), queue=lane, retry=False)

@@ -1,0 +1,139 @@
+"""Partners and their API keys."""
+
+import hashlib
+import secrets
+from dataclasses import dataclass
+from enum import StrEnum
+from uuid import UUID
+
+from sqlalchemy import Connection, text
+
+from common.identifiers import new_id
+from common.problems import Code, ProblemError
+
+
+class Mode(StrEnum):
+    """Test stamps cost nothing and never touch the live quota; live stamps are paid for."""
+
+    TEST = "test"
+    LIVE = "live"
+
+
+@dataclass(frozen=True, slots=True)
+class Partner:
+    """Somebody who submits documents by API."""
+
+    id: UUID
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedKey:
+    """A new key; `secret` is shown once and kept only as a digest."""
+
+    id: UUID
+    secret: str
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who a request comes from, as its key says."""
+
+    partner_id: UUID
+    mode: Mode
+    key_id: UUID
+
+
+class UnknownPartnerError(LookupError):
+    """No partner has this name."""
+
+
+class UnknownKeyError(LookupError):
+    """No key has this id."""
+
+
+def create(connection: Connection, *, name: str) -> Partner:
+    """Make a partner with an empty account; an existing one of this name is returned as it is."""
+    made = connection.execute(
+        text(
+            "insert into partners (id, name) values (:id, :name)"
+            " on conflict (name) do nothing returning id"
+        ),
+        {"id": new_id(), "name": name},
+    ).scalar_one_or_none()
+    if made is None:
+        return find_by_name(connection, name)
+    connection.execute(
+        text("insert into accounts (partner_id) values (:partner_id)"), {"partner_id": made}
+    )
+    return Partner(made, name)
+
+
+def find_by_name(connection: Connection, name: str) -> Partner:
+    """Return the partner of this name.
+
+    Raises:
+        UnknownPartnerError: there is none.
+    """
+    found = connection.execute(
+        text("select id from partners where name = :name"), {"name": name}
+    ).scalar_one_or_none()
+    if found is None:
+        raise UnknownPartnerError(name)
+    return Partner(found, name)
+
+
+def issue_key(connection: Connection, *, partner_id: UUID, mode: Mode, label: str) -> IssuedKey:
+    """Make a key of 256 random bits; the secret can never be read again."""
+    secret = f"sk_{mode}_{secrets.token_urlsafe(32)}"
+    key_id = new_id()
+    connection.execute(
+        text(
+            "insert into api_keys (id, partner_id, mode, digest, hint, label)"
+            " values (:id, :partner_id, :mode, :digest, :hint, :label)"
+        ),
+        {
+            "id": key_id,
+            "partner_id": partner_id,
+            "mode": mode,
+            "digest": _digest(secret),
+            "hint": secret[:12],
+            "label": label,
+        },
+    )
+    return IssuedKey(key_id, secret)
+
+
+def revoke_key(connection: Connection, key_id: UUID) -> None:
+    """Make a key useless from now on; harmless when it already is.
+
+    Raises:
+        UnknownKeyError: there is no such key.
+    """
+    touched = connection.execute(
+        text("update api_keys set revoked_at = coalesce(revoked_at, now()) where id = :id"),
+        {"id": key_id},
+    )
+    if touched.rowcount == 0:
+        raise UnknownKeyError(str(key_id))
+
+
+def authenticate(connection: Connection, secret: str) -> Caller:
+    """Return whom a key belongs to.
+
+    Raises:
+        ProblemError: `key_invalid`, `key_revoked`.
+    """
+    row = connection.execute(
+        text("select id, partner_id, mode, revoked_at from api_keys where digest = :digest"),
+        {"digest": _digest(secret)},
+    ).one_or_none()
+    if row is None:
+        raise ProblemError(Code.KEY_INVALID)
+    if row.revoked_at is not None:
+        raise ProblemError(Code.KEY_REVOKED)
+    return Caller(row.partner_id, Mode(row.mode), row.id)
+
+
+def _digest(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode()).digest()

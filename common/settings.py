@@ -1,0 +1,105 @@
+"""Every knob in one place: typed settings read from `STAMPEDE_…` variables or a file.
+
+`Settings` is what every process needs. `WebSettings` adds the receipt key and the limits of the
+intake; `WorkerSettings` adds the stamping key, which the front end has no field for. The file is
+`$STAMPEDE_ENV_FILE`, or `stampede.env` in the data folder; a variable wins over the file.
+"""
+
+import os
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+ENV_FILE_NAME = "stampede.env"
+
+
+def data_dir_from_environment() -> Path:
+    """Return the data folder that the environment names, `./var` by default."""
+    return Path(os.environ.get("STAMPEDE_DATA_DIR", "var"))
+
+
+def env_file() -> Path:
+    """Return the settings file that applies to this process; it need not exist."""
+    named = os.environ.get("STAMPEDE_ENV_FILE")
+    return Path(named) if named else data_dir_from_environment() / ENV_FILE_NAME
+
+
+class Settings(BaseSettings):
+    """What every process of the system needs to know."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="STAMPEDE_", env_file_encoding="utf-8", extra="ignore", frozen=True
+    )
+
+    data_dir: Path = Field(Path("var"), description="Folder for everything a machine keeps.")
+    database_url: str = Field(
+        "postgresql://stampede@127.0.0.1:5432/stampede", description="PostgreSQL, as a libpq URL."
+    )
+    database_pool_size: int = Field(8, ge=1, description="Connections one process may hold.")
+    broker_url: str = Field(
+        "redis://127.0.0.1:6379/0", description="Redis or Valkey: queues and lane counters."
+    )
+    object_store_url: str = Field(
+        "", description="Where documents live: file:///… or s3://bucket/…; empty: data_dir/objects."
+    )
+    public_url: str = Field(
+        "http://127.0.0.1:8000", description="The address that clients see, without a final slash."
+    )
+    link_key: SecretStr = Field(
+        description="Key of the status links' MAC, 32 bytes or more as text."
+    )
+    face_value: int = Field(10_000, ge=1, description="Duty that one stamp stands for, in rupiah.")
+    lease_seconds: int = Field(
+        60, ge=5, description="How long a worker may hold a job before another may take it."
+    )
+    webhook_allow_private: bool = Field(
+        False,
+        description="Let webhooks go to http:// and to private or loopback addresses (tests, laptops).",
+    )
+    republish_seconds: int = Field(
+        30,
+        ge=1,
+        description="How long a queued job may be missing from the broker before it is sent again.",
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["json", "console"] = "json"
+
+    @classmethod
+    def load(cls) -> Self:
+        """Read the settings file and the environment, the environment winning.
+
+        Raises:
+            pydantic.ValidationError: a value is missing or malformed; says which.
+        """
+        return cls(_env_file=env_file())  # type: ignore[call-arg]
+
+    @property
+    def objects_url(self) -> str:
+        """Return the object store's URL, a folder of the data folder by default."""
+        return self.object_store_url or (self.data_dir.resolve() / "objects").as_uri()
+
+
+class WebSettings(Settings):
+    """What the front end needs on top."""
+
+    receipt_key_file: Path = Field(description="Ed25519 private key (PEM) that signs receipts.")
+    max_document_bytes: int = Field(
+        10 * 1024 * 1024, ge=1024, description="Largest document taken, in bytes."
+    )
+
+
+class WorkerSettings(Settings):
+    """What the workers need on top."""
+
+    signing_key_file: Path = Field(description="Stamping private key (PEM).")
+    signing_chain_file: Path = Field(
+        description="The stamping certificate and its issuers (PEM), leaf first."
+    )
+    signing_reason: str = Field(
+        "Pembubuhan meterai elektronik (SPECIMEN)", description="What the signature says it is for."
+    )
+    webhook_timeout_seconds: float = Field(
+        10.0, gt=0, description="How long one webhook attempt may take in all."
+    )

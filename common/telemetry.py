@@ -1,0 +1,68 @@
+"""Logs and metrics: structured lines that carry the job's id, and counters that Prometheus reads."""
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import structlog
+from prometheus_client import Counter, Histogram
+
+from common.settings import Settings
+
+ACCEPTED = Counter("stampede_jobs_accepted", "Jobs accepted", ["mode", "lane"])
+REFUSED = Counter("stampede_requests_refused", "Requests answered with a problem", ["code"])
+FINISHED = Counter("stampede_jobs_finished", "Jobs that reached a final state", ["state", "code"])
+STAMPING = Histogram(
+    "stampede_stamping_seconds",
+    "Seconds from claim to finish of one job",
+    buckets=(0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30),
+)
+DELIVERIES = Counter("stampede_webhook_attempts", "Webhook attempts", ["outcome"])
+UPKEEP = Counter("stampede_upkeep_found", "Things that upkeep found and mended", ["what"])
+
+
+def configure_logs(settings: Settings) -> None:
+    """Send every log line of this process, ours and the libraries', to standard error as JSON."""
+    shared = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+    ]
+    renderer = (
+        structlog.processors.JSONRenderer()
+        if settings.log_format == "json"
+        else structlog.dev.ConsoleRenderer()
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(settings.log_level)
+    # httpx writes every address it calls; ours say the same with the ids.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+
+
+def logger(name: str) -> structlog.stdlib.BoundLogger:
+    """Return a logger whose lines carry what `about` put into the context."""
+    return structlog.stdlib.get_logger(name)
+
+
+@contextmanager
+def about(**facts: object) -> Iterator[None]:
+    """Put facts such as `job_id` into every log line of the block."""
+    with structlog.contextvars.bound_contextvars(**facts):
+        yield

@@ -1,0 +1,1 @@
+"""Tests: unit (pure), service (real servers), local (`stampede up`), browser, corpus, bench."""

@@ -1,0 +1,210 @@
+"""What beat runs: whatever the broker or a worker lost is found and goes on."""
+
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from celery import Celery
+from kombu.exceptions import OperationalError
+from sqlalchemy import text
+
+from common import lanes, pace
+from common.database import Database
+from common.documents import Documents
+from common.pace import Pace
+from common.partners import Mode
+from common.settings import WorkerSettings
+from tests.service.conftest import Account
+from tests.service.test_job_states import accept, claim, expire, new_job, shown
+from workers.upkeep import Caretaker
+
+LANE = "tests.upkeep"
+
+
+@pytest.fixture
+def celery(worker_settings: WorkerSettings) -> Celery:
+    """An app that may also publish to a lane that no worker serves."""
+    app = lanes.make_celery(worker_settings)
+    app.conf.task_create_missing_queues = True
+    return app
+
+
+@pytest.fixture
+def caretaker(
+    worker_settings: WorkerSettings,
+    db: Database,
+    store: Documents,
+    lane_pace: Pace,
+    celery: Celery,
+) -> Caretaker:
+    return Caretaker(
+        settings=worker_settings, database=db, documents=store, pace=lane_pace, app=celery
+    )
+
+
+def queued_in_broker(celery: Celery, lane: str) -> int:
+    with celery.connection_for_read() as connection:
+        return int(connection.default_channel.client.llen(lane))
+
+
+def make_due(db: Database, job_id: UUID, lane: str = LANE) -> None:
+    with db.transaction() as connection:
+        connection.execute(
+            text("update jobs set publish_at = now(), lane = :lane where id = :id"),
+            {"id": job_id, "lane": lane},
+        )
+
+
+def test_a_job_that_was_never_published_is_sent(
+    caretaker: Caretaker, celery: Celery, db: Database, account: Account
+) -> None:
+    job_id = accept(db, new_job(account))
+    make_due(db, job_id)
+    before = queued_in_broker(celery, LANE)
+    caretaker.relay_jobs()
+    assert queued_in_broker(celery, LANE) == before + 1
+    caretaker.relay_jobs()
+    assert queued_in_broker(celery, LANE) == before + 1, "the next look comes later"
+
+
+def test_a_job_stays_due_while_the_broker_is_away(
+    worker_settings: WorkerSettings, db: Database, store: Documents, account: Account
+) -> None:
+    away = worker_settings.model_copy(update={"broker_url": "redis://127.0.0.1:9/0"})
+    caretaker = Caretaker(
+        settings=away,
+        database=db,
+        documents=store,
+        pace=pace.connect(away),
+        app=lanes.make_celery(away),
+    )
+    job_id = accept(db, new_job(account))
+    make_due(db, job_id, lanes.BULK_LANE)
+    with pytest.raises(OperationalError):
+        caretaker.relay_jobs()
+    with db.transaction() as connection:
+        due = connection.execute(
+            text("select publications, publish_at <= now() as due from jobs where id = :id"),
+            {"id": job_id},
+        ).one()
+    assert (due.publications, due.due) == (0, True)
+    with db.transaction() as connection:
+        connection.execute(
+            text("update jobs set publish_at = now() + interval '1 hour' where id = :id"),
+            {"id": job_id},
+        )
+
+
+def test_an_expired_lease_brings_the_job_back(
+    caretaker: Caretaker, db: Database, account: Account
+) -> None:
+    job_id = accept(db, new_job(account))
+    assert claim(db, job_id) is not None
+    expire(db, job_id)
+    assert shown(db, job_id).lost_leases == 1
+    assert claim(db, job_id) is not None
+    caretaker.take_back_expired()
+    assert shown(db, job_id).lost_leases == 1, "a lease that runs is left alone"
+
+
+def test_counters_that_were_lost_are_counted_anew(
+    caretaker: Caretaker, lane_pace: Pace, db: Database, account: Account
+) -> None:
+    lane = lanes.PARTNER_LANES[7]
+    ids = []
+    for ticket in range(100, 110):
+        job_id = accept(db, new_job(account, Mode.TEST))
+        with db.transaction() as connection:
+            connection.execute(
+                text("update jobs set lane = :lane, ticket = :ticket where id = :id"),
+                {"id": job_id, "lane": lane, "ticket": ticket},
+            )
+        ids.append(job_id)
+    caretaker.recount()
+    numbers = lane_pace.lane(lane)
+    assert numbers is not None
+    assert numbers.waiting == 10
+    assert numbers.wait(109).position == 10
+    with db.transaction() as connection:
+        connection.execute(
+            text(
+                "update jobs set state = 'cancelled', publish_at = null, finished_at = now()"
+                " where id = any(:ids)"
+            ),
+            {"ids": ids},
+        )
+        connection.execute(
+            text("update serials set state = 'void' where job_id = any(:ids)"), {"ids": ids}
+        )
+        connection.execute(
+            text(
+                "insert into events (id, partner_id, mode, type, job_id, payload)"
+                " select gen_random_uuid(), partner_id, mode, 'job.cancelled', id, '{}' from jobs"
+                " where id = any(:ids)"
+            ),
+            {"ids": ids},
+        )
+    caretaker.recount()
+    numbers = lane_pace.lane(lane)
+    assert numbers is not None
+    assert numbers.waiting == 0
+
+
+def test_old_idempotency_keys_are_forgotten_and_young_ones_kept(
+    caretaker: Caretaker, db: Database, account: Account
+) -> None:
+    with db.transaction() as connection:
+        for key, age in (("old", 25), ("young", 23)):
+            connection.execute(
+                text(
+                    "insert into idempotency_keys (partner_id, mode, key, fingerprint, status,"
+                    " headers, body, created_at) values (:id, 'test', :key, '', 202, '{}', '',"
+                    " now() - make_interval(hours => :age))"
+                ),
+                {"id": account.partner_id, "key": key, "age": age},
+            )
+    caretaker.forget_idempotency_keys()
+    with db.transaction() as connection:
+        left: list[Any] = list(
+            connection.execute(
+                text("select key from idempotency_keys where partner_id = :id"),
+                {"id": account.partner_id},
+            ).scalars()
+        )
+    assert left == ["young"]
+
+
+def test_an_upload_is_accepted_while_the_broker_is_away(
+    web_settings: Any, account: Account, letter: bytes, db: Database
+) -> None:
+    from web.app import create_app
+
+    cut_off = create_app(
+        web_settings.model_copy(update={"broker_url": "redis://127.0.0.1:9/0"})
+    )
+    response = cut_off.test_client().post(
+        "/v1/jobs", data=letter, content_type="application/pdf", headers=account.test
+    )
+    assert response.status_code == 202
+    assert response.json["position"] is None
+    assert shown(db, UUID(response.json["id"])).state == "queued"
+
+
+def test_without_the_database_a_clear_503_is_given(
+    web_settings: Any, account: Account, letter: bytes
+) -> None:
+    from web.app import create_app
+
+    cut_off = create_app(
+        web_settings.model_copy(update={"database_url": "postgresql://nobody@127.0.0.1:9/x"})
+    )
+    client = cut_off.test_client()
+    response = client.post(
+        "/v1/jobs", data=letter, content_type="application/pdf", headers=account.test
+    )
+    assert response.status_code == 503
+    assert response.json["code"] == "service_unavailable"
+    assert int(response.headers["Retry-After"]) >= 1
+    assert client.get("/readyz").status_code == 503
+    assert client.get("/livez").status_code == 200

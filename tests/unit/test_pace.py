@@ -1,0 +1,39 @@
+"""Position and time left from a lane's numbers."""
+
+from common.pace import UNKNOWN, LanePace, Wait
+
+
+def test_the_next_in_line_has_position_one() -> None:
+    assert LanePace(10, 4, None, None).wait(5).position == 1
+
+
+def test_a_ticket_that_was_passed_over_is_next() -> None:
+    assert LanePace(10, 8, None, None).wait(5).position == 1
+
+
+def test_nothing_measured_means_no_time_is_told() -> None:
+    assert LanePace(10, 4, None, None).wait(10) == Wait(6, None)
+
+
+def test_time_left_is_the_jobs_before_at_the_measured_interval_and_the_own_stamping() -> None:
+    pace = LanePace(accepted=101, served=0, interval_us=500_000, service_us=2_000_000)
+    assert pace.wait(101) == Wait(101, 52)
+
+
+def test_without_a_backlog_ever_seen_the_stamping_time_stands_in_for_the_interval() -> None:
+    assert LanePace(11, 0, None, 1_000_000).wait(11) == Wait(11, 11)
+
+
+def test_without_a_ticket_nothing_is_known() -> None:
+    assert LanePace(11, 0, 1, 1).wait(None) == UNKNOWN
+
+
+def test_clients_ask_again_after_a_quarter_of_the_wait_within_bounds() -> None:
+    assert Wait(5, 40).retry_after == 10
+    assert Wait(1, 1).retry_after == 1
+    assert Wait(9_999, 9_999).retry_after == 30
+    assert UNKNOWN.retry_after == 2
+
+
+def test_waiting_is_never_negative() -> None:
+    assert LanePace(3, 5, None, None).waiting == 0

@@ -1,0 +1,79 @@
+"""How answers look: JSON bodies, problem documents (RFC 9457), validators and conditional answers."""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+from flask import Response, request
+from pydantic import ValidationError
+
+from common.problems import Code, Language, ProblemError
+from common.telemetry import REFUSED
+from web.parts import parts
+
+JSON = "application/json"
+PROBLEM_JSON = "application/problem+json"
+
+
+def json_answer(
+    value: Any, *, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
+    """Return a JSON response that nobody but the caller may keep."""
+    return Response(
+        orjson.dumps(value),
+        status,
+        {"Cache-Control": "private, no-cache"} | dict(headers or {}),
+        content_type=JSON,
+    )
+
+
+def with_validator(response: Response) -> Response:
+    """Give a response its ETag, and turn it into a 304 when the client has it already."""
+    response.set_etag(hashlib.sha256(response.get_data()).hexdigest()[:32])
+    return response.make_conditional(request)
+
+
+def language() -> Language:
+    """Return the language of a problem's words: English unless the client prefers Indonesian."""
+    best = request.accept_languages.best_match(["en", "id"], default="en")
+    return "id" if best == "id" else "en"
+
+
+def problem_document(error: ProblemError) -> dict[str, Any]:
+    """Return the members of the problem document (RFC 9457, 3.1) and our `code`."""
+    document: dict[str, Any] = dict(error.facts) | {
+        "type": f"{parts().settings.public_url}/problems#{error.code}",
+        "title": error.problem.title(language()),
+        "status": error.problem.status,
+        "code": error.code,
+    }
+    if error.detail:
+        document["detail"] = error.detail
+    return document
+
+
+def problem_answer(error: ProblemError) -> Response:
+    """Return a problem as `application/problem+json`."""
+    REFUSED.labels(error.code).inc()
+    return Response(
+        orjson.dumps(problem_document(error)),
+        error.problem.status,
+        {"Cache-Control": "no-store"} | error.headers,
+        content_type=PROBLEM_JSON,
+    )
+
+
+def field_problem(error: ValidationError) -> ProblemError:
+    """Turn what pydantic found into one problem that names every field."""
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    unknown = [".".join(map(str, e["loc"])) for e in found if e["type"] == "extra_forbidden"]
+    if unknown:
+        return ProblemError(Code.FIELD_UNKNOWN, f"unknown: {', '.join(unknown)}"[:300])
+    errors = [
+        {"field": ".".join(map(str, e["loc"])) or "request", "message": e["msg"]} for e in found
+    ]
+    first = errors[0]
+    return ProblemError(
+        Code.FIELD_INVALID, f"{first['field']}: {first['message']}"[:300], {"errors": errors}
+    )

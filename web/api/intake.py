@@ -1,0 +1,242 @@
+"""Reading what was submitted: the document's bytes and the fields beside it.
+
+What can be known without parsing is refused here, while reading: content type, size, emptiness, the
+PDF header, encryption, a file cut short. Everything else is the worker's to find out.
+"""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from io import BytesIO
+from typing import IO, Annotated, Any, Self
+
+import orjson
+from flask import request
+from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
+from werkzeug.datastructures import FileStorage, MultiDict
+from werkzeug.exceptions import RequestEntityTooLarge
+
+from common.placements import Placement
+from common.problems import Code, ProblemError
+from web.answers import field_problem
+
+PDF = "application/pdf"
+MULTIPART = "multipart/form-data"
+ACCEPTED_TYPES = (PDF, MULTIPART)
+DOCUMENT_PART = "document"
+# What the parts around the document of a multipart body may add.
+FORM_ALLOWANCE = 64 * 1024
+MAX_PAGE = 1_000_000
+
+# No control characters; PostgreSQL text cannot hold a NUL.
+Line = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]*$")]
+
+
+class JobFields(Placement):
+    """What may stand beside the document, as form parts or as query parameters."""
+
+    model_config = ConfigDict(title="JobFields")
+
+    external_reference: Line | None = Field(
+        None, min_length=1, max_length=200, description="Your own name for the job; searchable."
+    )
+    metadata: dict[
+        Annotated[Line, Field(min_length=1, max_length=40)], Annotated[Line, Field(max_length=500)]
+    ] = Field(
+        default_factory=dict,
+        max_length=20,
+        description="Up to 20 texts of yours, as a JSON object; given back unread.",
+    )
+    document_name: Line | None = Field(
+        None, min_length=1, max_length=200, description="File name for the stamped document."
+    )
+
+    @field_validator("metadata", mode="before")
+    @classmethod
+    def _json_object(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            return orjson.loads(value)
+        except orjson.JSONDecodeError as error:
+            raise ValueError("must be a JSON object of texts") from error
+
+    @model_validator(mode="after")
+    def _surely_on_a_page(self) -> Self:
+        """Refuse what no page could hold; the rest needs the document."""
+        if isinstance(self.page, int) and not 1 <= self.page <= MAX_PAGE:
+            raise ProblemError(Code.PAGE_OUT_OF_RANGE, facts={"page": self.page})
+        if self.x is not None and self.y is not None and min(self.x, self.y) < 0:
+            raise ProblemError(Code.BOX_OFF_PAGE, facts={"x": self.x, "y": self.y})
+        return self
+
+    def placement(self) -> Placement:
+        """Return only where the stamp goes."""
+        return Placement.model_construct(
+            **{name: getattr(self, name) for name in Placement.model_fields}
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A document that looks like a PDF, and the fields beside it."""
+
+    document: bytes
+    sha256: bytes
+    name: str
+    fields: JobFields
+
+    def fingerprint(self) -> bytes:
+        """Return a SHA-256 over everything that was asked for."""
+        asked = self.fields.model_dump_json().encode()
+        return hashlib.sha256(self.sha256 + self.name.encode() + asked).digest()
+
+
+def read_submission(*, max_bytes: int) -> Submission:
+    """Read this request's body once and refuse what can be refused now.
+
+    Args:
+        max_bytes: the largest document taken.
+
+    Raises:
+        ProblemError: `content_type_unsupported`, `document_too_large`, `document_missing`,
+            `document_empty`, `document_not_pdf`, `document_encrypted`, `document_unreadable`,
+            `field_unknown`, `field_invalid`, `page_out_of_range`, `box_off_page`.
+    """
+    if request.mimetype == PDF:
+        # Fields first: they are known before the body is read.
+        fields = _fields(request.args)
+        document, name = _read_body(max_bytes), None
+    elif request.mimetype == MULTIPART:
+        if request.args:
+            raise ProblemError(
+                Code.FIELD_UNKNOWN,
+                "with multipart/form-data the fields are form parts, not query parameters",
+            )
+        document, name, form = _read_form(max_bytes)
+        fields = _fields(form)
+    else:
+        raise ProblemError(Code.CONTENT_TYPE_UNSUPPORTED, facts={"accepted": ACCEPTED_TYPES})
+    refuse_unstampable(document)
+    return Submission(
+        document,
+        hashlib.sha256(document).digest(),
+        fields.document_name or _file_name(name) or "document.pdf",
+        fields,
+    )
+
+
+def refuse_unstampable(document: bytes) -> None:
+    """Refuse what the bytes alone give away; parses nothing.
+
+    Raises:
+        ProblemError: `document_empty`, `document_not_pdf`, `document_encrypted`,
+            `document_unreadable`.
+    """
+    if not document:
+        raise ProblemError(Code.DOCUMENT_EMPTY)
+    # Readers look for the header in the first 1,024 bytes (ISO 32000-2, Annex I).
+    if b"%PDF-" not in document[:1024]:
+        raise ProblemError(Code.DOCUMENT_NOT_PDF)
+    start = document.rfind(b"startxref")
+    if start < 0:
+        raise ProblemError(
+            Code.DOCUMENT_UNREADABLE, "the end of the file is missing: it was cut short"
+        )
+    if _trailer_names_encryption(document, start):
+        raise ProblemError(Code.DOCUMENT_ENCRYPTED)
+
+
+_OFFSET = re.compile(rb"startxref\s+(\d{1,12})")
+# A reference or a dictionary after the name: the entry itself, not a text that mentions it.
+_ENCRYPT = re.compile(rb"/Encrypt[\s\x00]*(?:\d+[\s\x00]+\d+[\s\x00]+R\b|<<)")
+# Far more than a trailer or the dictionary of a cross-reference stream takes.
+_TRAILER_BYTES = 8192
+
+
+def _trailer_names_encryption(document: bytes, start: int) -> bool:
+    """Look for /Encrypt in the newest trailer (ISO 32000-2, 7.5.5) or cross-reference stream (7.5.8).
+
+    Args:
+        document: the whole file.
+        start: where its last `startxref` stands.
+
+    Returns:
+        False also for a file that is not built as it says; the worker's reader decides then.
+    """
+    before = document.rfind(b"trailer", max(0, start - _TRAILER_BYTES), start)
+    if before >= 0 and _ENCRYPT.search(document, before, start):
+        return True
+    found = _OFFSET.match(document, start)
+    if found is None:
+        return False
+    begin = int(found[1]) + max(0, document.find(b"%PDF-", 0, 1024))
+    if document.startswith(b"xref", begin):
+        begin = document.find(b"trailer", begin)
+        end = document.find(b"startxref", begin)
+    else:
+        end = document.find(b"stream", begin, begin + _TRAILER_BYTES)
+    return 0 <= begin < end and _ENCRYPT.search(document, begin, end) is not None
+
+
+def _read_body(max_bytes: int) -> bytes:
+    request.max_content_length = max_bytes
+    try:
+        return request.get_data(cache=False)
+    except RequestEntityTooLarge as error:
+        raise _too_large(max_bytes) from error
+
+
+def _read_form(max_bytes: int) -> tuple[bytes, str | None, MultiDict[str, str]]:
+    request.max_content_length = max_bytes + FORM_ALLOWANCE
+    request.max_form_memory_size = FORM_ALLOWANCE
+    request.max_form_parts = 32
+    try:
+        files, form = request.files, request.form
+    except RequestEntityTooLarge as error:
+        raise _too_large(max_bytes) from error
+    strangers = [name for name in files if name != DOCUMENT_PART]
+    if strangers:
+        raise ProblemError(Code.FIELD_UNKNOWN, f"unknown: {', '.join(strangers)}"[:300])
+    sent = files.getlist(DOCUMENT_PART)
+    if not sent:
+        raise ProblemError(Code.DOCUMENT_MISSING)
+    if len(sent) > 1:
+        raise ProblemError(Code.FIELD_INVALID, "document: send one document in one request")
+    document = _bytes_of(sent[0])
+    if len(document) > max_bytes:
+        raise _too_large(max_bytes)
+    return document, sent[0].filename, form
+
+
+def _bytes_of(part: FileStorage) -> bytes:
+    stream: IO[bytes] = part.stream
+    return stream.getvalue() if isinstance(stream, BytesIO) else stream.read()
+
+
+def _too_large(max_bytes: int) -> ProblemError:
+    return ProblemError(
+        Code.DOCUMENT_TOO_LARGE,
+        f"the limit is {max_bytes} bytes",
+        {"max_bytes": max_bytes},
+        # The rest of the body is not read, so the connection cannot be used again.
+        {"Connection": "close"},
+    )
+
+
+def _fields(values: MultiDict[str, str]) -> JobFields:
+    twice = [name for name in values if len(values.getlist(name)) > 1]
+    if twice:
+        raise ProblemError(Code.FIELD_INVALID, f"{twice[0]}: given more than once"[:300])
+    try:
+        return JobFields.model_validate(values.to_dict())
+    except ValidationError as error:
+        raise field_problem(error) from error
+
+
+def _file_name(sent: str | None) -> str | None:
+    """Return a file name without folders and control characters, 200 characters at the most."""
+    if not sent:
+        return None
+    last = re.split(r"[/\\]", sent)[-1]
+    return "".join(c for c in last if c.isprintable())[:200] or None

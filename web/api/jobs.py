@@ -1,0 +1,287 @@
+"""`/v1/jobs`: submit, look, list, cancel, and fetch the stamped file and the receipt."""
+
+from io import BytesIO
+from typing import Annotated
+from uuid import UUID
+
+from flask import Blueprint, Response, request, send_file
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+
+from common import job_records, jobs, lanes
+from common.job_records import JobRecord
+from common.jobs import State
+from common.pace import UNKNOWN, Wait
+from common.problems import Code, ProblemError
+from common.telemetry import about, logger
+from web.answers import field_problem, json_answer, with_validator
+from web.api import intake, submitting
+from web.api.intake import MULTIPART, PDF, JobFields
+from web.api.representations import AcceptedJob, Job, JobPage, job_json, stamped_name
+from web.callers import caller
+from web.openapi import Answers, Operation, described
+from web.parts import parts
+
+log = logger(__name__)
+blueprint = Blueprint("jobs", __name__, url_prefix="/v1/jobs")
+
+TAG = "Jobs"
+JOSE = "application/jose"
+
+
+class JobQuery(BaseModel):
+    """Filters of the list of jobs."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    limit: Annotated[int, Field(ge=1, le=100, description="Jobs in one answer.")] = 20
+    cursor: Annotated[
+        str | None, Field(max_length=64, description="`next_cursor` of the answer before.")
+    ] = None
+    state: Annotated[State | None, Field(description="Only jobs in this state.")] = None
+    external_reference: Annotated[
+        intake.Line | None, Field(max_length=200, description="Only jobs of this reference.")
+    ] = None
+    accepted_from: Annotated[
+        AwareDatetime | None, Field(description="Only jobs accepted at or after this (RFC 3339).")
+    ] = None
+    accepted_before: Annotated[
+        AwareDatetime | None, Field(description="Only jobs accepted before this (RFC 3339).")
+    ] = None
+
+
+@blueprint.post("")
+@described(
+    Operation(
+        tag=TAG,
+        summary="Submit a document to be stamped",
+        description="Send multipart/form-data with the part `document` and the fields as parts, or "
+        "the bare PDF as application/pdf with the fields as query parameters. Without a placement "
+        "the stamp goes to the lower right corner of the last page. The answer comes when the "
+        "document is stored and the job committed: whatever happens then, it will be stamped once. "
+        "What only the reading of the document shows ends the job as `failed`, with a code of this "
+        "list, and gives the quota back.",
+        query=JobFields,
+        body={MULTIPART: JobFields, PDF: None},
+        files=(intake.DOCUMENT_PART,),
+        headers={
+            "Idempotency-Key": "Your own name for this request, up to 255 printable ASCII "
+            "characters: sent again, it is answered again and done once."
+        },
+        answers={
+            202: Answers(
+                description="Accepted.",
+                model=AcceptedJob,
+                headers=("Location", "Retry-After", "Idempotent-Replayed"),
+            )
+        },
+        problems=(
+            Code.IDEMPOTENCY_KEY_INVALID,
+            Code.BAD_REQUEST,
+            Code.QUOTA_TOO_SMALL,
+            Code.IDEMPOTENCY_KEY_IN_USE,
+            Code.DOCUMENT_TOO_LARGE,
+            Code.CONTENT_TYPE_UNSUPPORTED,
+            Code.FIELD_UNKNOWN,
+            Code.FIELD_INVALID,
+            Code.IDEMPOTENCY_KEY_REUSED,
+            Code.DOCUMENT_MISSING,
+            Code.DOCUMENT_EMPTY,
+            Code.DOCUMENT_NOT_PDF,
+            Code.DOCUMENT_ENCRYPTED,
+            Code.DOCUMENT_UNREADABLE,
+            Code.PAGE_OUT_OF_RANGE,
+            Code.BOX_OFF_PAGE,
+        ),
+    )
+)
+def create() -> Response:
+    """Accept a document."""
+    asking = caller()
+    submission = intake.read_submission(max_bytes=parts().settings.max_document_bytes)
+    answer, replay = submitting.submit(asking, submission, request.headers.get("Idempotency-Key"))
+    response = Response(
+        answer.body, answer.status, dict(answer.headers), content_type="application/json"
+    )
+    response.headers["Cache-Control"] = "no-store"
+    if replay:
+        response.headers["Idempotent-Replayed"] = "true"
+    return response
+
+
+@blueprint.get("")
+@described(
+    Operation(
+        tag=TAG,
+        summary="List jobs, newest first",
+        query=JobQuery,
+        answers={200: Answers(description="Some jobs.", model=JobPage)},
+        problems=(Code.CURSOR_INVALID, Code.FIELD_UNKNOWN, Code.FIELD_INVALID),
+    )
+)
+def list_jobs() -> Response:
+    """Return a page of the caller's jobs."""
+    asking = caller()
+    try:
+        query = JobQuery.model_validate(request.args.to_dict())
+    except ValidationError as error:
+        problem = field_problem(error)
+        if any(e["loc"] == ("cursor",) for e in error.errors()):
+            problem = ProblemError(Code.CURSOR_INVALID)
+        raise problem from error
+    with parts().database.transaction() as connection:
+        page = job_records.page(
+            connection,
+            partner_id=asking.partner_id,
+            mode=asking.mode,
+            limit=query.limit,
+            cursor=query.cursor,
+            state=query.state,
+            external_reference=query.external_reference,
+            accepted_from=query.accepted_from,
+            accepted_before=query.accepted_before,
+        )
+    return json_answer(
+        {
+            "object": "list",
+            "data": [job_json(job, _wait(job)) for job in page.jobs],
+            "next_cursor": page.next_cursor,
+        }
+    )
+
+
+@blueprint.get("/<job_id>")
+@described(
+    Operation(
+        tag=TAG,
+        summary="Look at a job",
+        description="While the job waits the answer carries Retry-After; send If-None-Match and an "
+        "unchanged job is answered by 304.",
+        headers={"If-None-Match": "The ETag of the answer before."},
+        answers={
+            200: Answers(description="The job.", model=Job, headers=("ETag", "Retry-After")),
+            304: Answers(description="Unchanged.", headers=("ETag", "Retry-After")),
+        },
+        problems=(Code.NOT_FOUND,),
+    )
+)
+def show(job_id: str) -> Response:
+    """Return one job."""
+    job = _own(job_id)
+    wait = _wait(job)
+    response = with_validator(json_answer(job_json(job, wait)))
+    if job.state not in jobs.FINAL:
+        response.headers["Retry-After"] = str(wait.retry_after)
+    return response
+
+
+@blueprint.post("/<job_id>/cancel")
+@described(
+    Operation(
+        tag=TAG,
+        summary="Cancel a queued job",
+        description="Gives the quota back. Cancelling a cancelled job again changes nothing.",
+        answers={200: Answers(description="The cancelled job.", model=Job)},
+        problems=(Code.NOT_FOUND, Code.JOB_NOT_CANCELLABLE),
+    )
+)
+def cancel(job_id: str) -> Response:
+    """Cancel a job that is still queued."""
+    job = _own(job_id)
+    with about(job_id=str(job.id)), parts().database.transaction() as connection:
+        changed = jobs.cancel(connection, partner_id=job.partner_id, mode=job.mode, job_id=job.id)
+    job = _own(job_id)
+    if changed is not None:
+        log.info("cancelled", job_id=str(job.id))
+        if job.started_at is None:
+            parts().pace.leave(job.lane, taken_up=False)
+        lanes.publish_deliveries(parts().celery, changed.deliveries)
+    elif job.state is not State.CANCELLED:
+        raise ProblemError(Code.JOB_NOT_CANCELLABLE, facts={"state": job.state})
+    return json_answer(job_json(job, UNKNOWN))
+
+
+@blueprint.get("/<job_id>/document")
+@described(
+    Operation(
+        tag=TAG,
+        summary="Fetch the stamped document",
+        headers={"Range": "A part of the file, such as bytes=0-1023."},
+        answers={
+            200: Answers(
+                description="The stamped file.",
+                content_type=PDF,
+                headers=("ETag", "Content-Disposition", "Accept-Ranges"),
+            ),
+            206: Answers(description="The part asked for.", content_type=PDF),
+            304: Answers(description="Unchanged."),
+        },
+        problems=(Code.NOT_FOUND, Code.DOCUMENT_NOT_READY),
+    )
+)
+def document(job_id: str) -> Response:
+    """Return the stamped file."""
+    return stamped_file(_own(job_id))
+
+
+def stamped_file(job: JobRecord) -> Response:
+    """Return a job's stamped file as an attachment, or the part of it that was asked for.
+
+    Raises:
+        ProblemError: `document_not_ready`.
+    """
+    if job.result_key is None or job.result_sha256 is None:
+        headers = {"Retry-After": str(_wait(job).retry_after)}
+        raise ProblemError(
+            Code.DOCUMENT_NOT_READY,
+            facts={"state": job.state},
+            headers={} if job.state in jobs.FINAL else headers,
+        )
+    response = send_file(
+        BytesIO(parts().documents.get(job.result_key)),
+        mimetype=PDF,
+        as_attachment=True,
+        download_name=stamped_name(job.document_name),
+        etag=job.result_sha256.hex(),
+        last_modified=job.finished_at,
+        conditional=True,
+    )
+    response.headers["Cache-Control"] = "private, no-cache"
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    return response
+
+
+@blueprint.get("/<job_id>/receipt")
+@described(
+    Operation(
+        tag=TAG,
+        summary="Fetch the receipt",
+        description="The proof of arrival, a compact JWS (RFC 7515, EdDSA). Check it against "
+        "/.well-known/jwks.json.",
+        answers={200: Answers(description="The receipt.", content_type=JOSE)},
+        problems=(Code.NOT_FOUND,),
+    )
+)
+def receipt(job_id: str) -> Response:
+    """Return the signed proof of arrival."""
+    return Response(
+        _own(job_id).receipt, content_type=JOSE, headers={"Cache-Control": "private, no-cache"}
+    )
+
+
+def _own(job_id: str) -> JobRecord:
+    """Return the caller's job of this id; an id that is none is not found either."""
+    asking = caller()
+    try:
+        wanted = UUID(job_id)
+    except ValueError as error:
+        raise ProblemError(Code.NOT_FOUND) from error
+    with parts().database.transaction() as connection:
+        return job_records.show_own(
+            connection, partner_id=asking.partner_id, mode=asking.mode, job_id=wanted
+        )
+
+
+def _wait(job: JobRecord) -> Wait:
+    if job.state is not State.QUEUED:
+        return UNKNOWN
+    return parts().pace.wait(job.lane, job.ticket)

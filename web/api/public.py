@@ -1,0 +1,117 @@
+"""What anybody may ask without a key: the receipt key, a serial, the service's pace."""
+
+from typing import Literal
+
+from flask import Blueprint, Response
+from pydantic import AwareDatetime, BaseModel, Field
+
+from common import lanes, serials
+from common.problems import Code, ProblemError
+from web.answers import json_answer, with_validator
+from web.api.representations import rfc3339
+from web.openapi import Answers, Operation, described
+from web.parts import parts
+
+blueprint = Blueprint("public", __name__)
+
+
+class SerialFacts(BaseModel):
+    """What is publicly true of a serial number."""
+
+    serial: str
+    mode: Literal["test", "live"] = Field(description="`test`: a specimen without any value.")
+    state: Literal["reserved", "affixed", "void"]
+    affixed_at: AwareDatetime | None
+    document_sha256: str | None = Field(description="SHA-256 of the stamped file.")
+
+
+class LaneState(BaseModel):
+    """One lane's measured state."""
+
+    lane: str
+    waiting: int
+    seconds_left: int | None = Field(description="For a job that came now; null: not measured.")
+
+
+class PaceState(BaseModel):
+    """The service's own state."""
+
+    known: bool = Field(description="False while the counters cannot be reached.")
+    lanes: list[LaneState]
+
+
+class JsonWebKeySet(BaseModel):
+    """The public keys that receipts are signed with (RFC 7517)."""
+
+    keys: list[dict[str, str]]
+
+
+@blueprint.get("/.well-known/jwks.json")
+@described(
+    Operation(
+        tag="Verification",
+        summary="Keys that receipts are signed with",
+        answers={200: Answers(description="The key set.", model=JsonWebKeySet)},
+        needs_key=False,
+    )
+)
+def jwks() -> Response:
+    """Return the receipt keys."""
+    return with_validator(
+        json_answer(parts().receipts.jwks(), headers={"Cache-Control": "public, max-age=3600"})
+    )
+
+
+@blueprint.get("/v1/serials/<serial>")
+@described(
+    Operation(
+        tag="Verification",
+        summary="What is publicly true of a serial",
+        answers={200: Answers(description="The serial.", model=SerialFacts)},
+        problems=(Code.NOT_FOUND,),
+        needs_key=False,
+    )
+)
+def serial_facts(serial: str) -> Response:
+    """Return the facts of a serial that was given out."""
+    wanted = serial.upper()
+    if not serials.is_well_formed(wanted):
+        raise ProblemError(Code.NOT_FOUND)
+    with parts().database.transaction() as connection:
+        found = serials.look_up(connection, wanted)
+    if found is None:
+        raise ProblemError(Code.NOT_FOUND)
+    return json_answer(
+        {
+            "serial": found.serial,
+            "mode": found.mode,
+            "state": found.state,
+            "affixed_at": rfc3339(found.affixed_at),
+            "document_sha256": None
+            if found.document_sha256 is None
+            else found.document_sha256.hex(),
+        }
+    )
+
+
+@blueprint.get("/v1/pace")
+@described(
+    Operation(
+        tag="Service",
+        summary="How long it takes now",
+        answers={200: Answers(description="Each stamp lane.", model=PaceState)},
+        needs_key=False,
+    )
+)
+def pace() -> Response:
+    """Return what waits in each lane, and for how long a newcomer would."""
+    states = []
+    for lane in lanes.STAMP_LANES:
+        numbers = parts().pace.lane(lane)
+        if numbers is None:
+            return json_answer({"known": False, "lanes": []})
+        newcomer = numbers.wait(numbers.accepted + 1)
+        states.append(
+            {"lane": lane, "waiting": numbers.waiting, "seconds_left": newcomer.seconds_left}
+        )
+    return json_answer({"known": True, "lanes": states})

@@ -1,0 +1,144 @@
+"""How a job looks to its owner."""
+
+from datetime import UTC, datetime
+from typing import Any, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, Field
+
+from common.job_records import JobRecord
+from common.jobs import State
+from common.pace import Wait
+from common.partners import Mode
+from common.placements import Placement
+from common.problems import PROBLEMS
+from web.parts import parts
+
+
+class FileFacts(BaseModel):
+    """A file by its facts."""
+
+    name: str
+    bytes: int
+    sha256: str = Field(description="SHA-256 of the whole file, 64 hexadecimal digits.")
+
+
+class JobProblem(BaseModel):
+    """Why a job failed; `code` is one of the problem codes."""
+
+    code: str
+    title: str
+    facts: dict[str, Any]
+
+
+class JobLinks(BaseModel):
+    """Where to go from here."""
+
+    self: str
+    status_page: str = Field(description="A page for people; whoever has the link sees the job.")
+    receipt: str
+    document: str | None = Field(description="The stamped file, once there is one.")
+
+
+class Job(BaseModel):
+    """A job as its owner sees it."""
+
+    id: UUID
+    state: State
+    mode: Mode
+    serial: str = Field(description="The serial number its stamp carries, on every attempt.")
+    position: int | None = Field(
+        description="Place in the queue, 1 is next; null when not queued or not known."
+    )
+    seconds_left: int | None = Field(
+        description="Measured estimate until stamped; null when not queued or not yet measured."
+    )
+    attempts: int = Field(description="How often a worker took the job up.")
+    placement: Placement
+    external_reference: str | None
+    metadata: dict[str, str]
+    document: FileFacts
+    stamped: FileFacts | None
+    problem: JobProblem | None
+    accepted_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    links: JobLinks
+
+
+class AcceptedJob(Job):
+    """The answer to a submission: the job and its receipt."""
+
+    receipt: str = Field(
+        description="Signed proof of arrival, a JWS (EdDSA) to check against /.well-known/jwks.json."
+    )
+
+
+class JobPage(BaseModel):
+    """Some jobs, newest first."""
+
+    object: Literal["list"]
+    data: list[Job]
+    next_cursor: str | None = Field(description="Send as `cursor` for the jobs after these.")
+
+
+def rfc3339(at: datetime | None) -> str | None:
+    """Return a time as RFC 3339 in UTC with milliseconds."""
+    if at is None:
+        return None
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def stamped_name(document_name: str) -> str:
+    """Return the file name that a stamped document is downloaded under."""
+    return f"{document_name.removesuffix('.pdf').removesuffix('.PDF')}-stamped.pdf"
+
+
+def job_links(job_id: UUID, *, stamped: bool) -> dict[str, str | None]:
+    """Return a job's links."""
+    here = f"{parts().settings.public_url}/v1/jobs/{job_id}"
+    return {
+        "self": here,
+        "status_page": parts().links.url(job_id),
+        "receipt": f"{here}/receipt",
+        "document": f"{here}/document" if stamped else None,
+    }
+
+
+def job_json(job: JobRecord, wait: Wait) -> dict[str, Any]:
+    """Return a job as JSON values, in the shape of `Job`."""
+    return {
+        "id": str(job.id),
+        "state": job.state,
+        "mode": job.mode,
+        "serial": job.serial,
+        "position": wait.position,
+        "seconds_left": wait.seconds_left,
+        "attempts": job.attempt,
+        "placement": job.placement,
+        "external_reference": job.external_reference,
+        "metadata": job.metadata,
+        "document": {
+            "name": job.document_name,
+            "bytes": job.document_bytes,
+            "sha256": job.document_sha256.hex(),
+        },
+        "stamped": None
+        if job.result_sha256 is None
+        else {
+            "name": stamped_name(job.document_name),
+            "bytes": job.result_bytes,
+            "sha256": job.result_sha256.hex(),
+        },
+        "problem": None
+        if job.problem_code is None
+        else {
+            "code": job.problem_code,
+            "title": PROBLEMS[job.problem_code].english,
+            "facts": job.problem_facts,
+        },
+        "accepted_at": rfc3339(job.accepted_at),
+        "started_at": rfc3339(job.started_at),
+        "finished_at": rfc3339(job.finished_at),
+        "links": job_links(job.id, stamped=job.state is State.STAMPED),
+    }

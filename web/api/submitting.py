@@ -1,0 +1,169 @@
+"""Accepting a job: store the document, commit the acceptance, publish, answer.
+
+The order is what makes "accepted" mean it. Dying after the store leaves an object that nobody knows;
+after the commit, a job that the relay publishes; after publishing, a job whose owner asks again with
+the same idempotency key and gets the answer that was kept.
+"""
+
+from contextlib import suppress
+from datetime import UTC, datetime
+from uuid import UUID
+
+import orjson
+from kombu.exceptions import OperationalError
+from sqlalchemy import Connection
+
+from common import documents, idempotency, jobs, lanes
+from common.idempotency import Answer, Keyed
+from common.identifiers import new_id
+from common.job_records import JobRecord
+from common.jobs import NewJob, State
+from common.pace import Entry
+from common.partners import Caller
+from common.problems import ProblemError
+from common.receipts import Arrival
+from common.telemetry import ACCEPTED, about, logger
+from web.api.intake import Submission
+from web.api.representations import job_json
+from web.parts import parts
+
+log = logger(__name__)
+
+
+def submit(caller: Caller, submission: Submission, key: str | None) -> tuple[Answer, bool]:
+    """Accept a submission, or return what was answered to the same request before.
+
+    Returns:
+        The answer, and whether it is a replay.
+
+    Raises:
+        ProblemError: `quota_too_small`, `idempotency_key_invalid`, `idempotency_key_reused`,
+            `idempotency_key_in_use`; nothing is stored or charged then.
+    """
+    keyed = None if key is None else Keyed(caller, key, submission.fingerprint())
+    if keyed is not None:
+        with parts().database.transaction() as connection:
+            earlier = idempotency.earlier_answer(connection, keyed)
+        if earlier is not None:
+            return earlier, True
+    job_id = new_id()
+    with about(job_id=str(job_id)):
+        return _accept(caller, submission, keyed, job_id)
+
+
+def _accept(
+    caller: Caller, submission: Submission, keyed: Keyed | None, job_id: UUID
+) -> tuple[Answer, bool]:
+    shared = parts()
+    arrived_at = datetime.now(UTC)
+    stored = documents.original_key(job_id)
+    shared.documents.put(stored, submission.document)
+    entry = shared.pace.enter(lanes.partner_lanes(caller.partner_id))
+    job = _new_job(caller, submission, job_id, arrived_at, entry)
+    try:
+        with shared.database.transaction() as connection:
+            answer, replay = _commit(connection, job, entry, keyed)
+    except ProblemError:
+        _undo(stored, entry)
+        raise
+    if replay:
+        _undo(stored, entry)
+        return answer, True
+    # A broker that is away does not undo the acceptance: the relay publishes the job later.
+    try:
+        lanes.publish_stamp(shared.celery, job_id, entry.lane)
+    except OperationalError:
+        log.warning("broker away; the relay will publish the job", lane=entry.lane)
+    ACCEPTED.labels(caller.mode, entry.lane).inc()
+    log.info("accepted", lane=entry.lane, bytes=len(submission.document), mode=caller.mode)
+    return answer, False
+
+
+def _commit(
+    connection: Connection, job: NewJob, entry: Entry, keyed: Keyed | None
+) -> tuple[Answer, bool]:
+    """Do all that the acceptance is, in the caller's transaction."""
+    if keyed is not None:
+        earlier = idempotency.begin(connection, keyed)
+        if earlier is not None:
+            return earlier, True
+    serial = jobs.accept(connection, job, publish_after_seconds=parts().settings.republish_seconds)
+    answer = Answer(
+        202,
+        {
+            "Location": f"/v1/jobs/{job.id}",
+            "Retry-After": str(entry.wait.retry_after),
+        },
+        orjson.dumps(job_json(_as_accepted(job, serial), entry.wait) | {"receipt": job.receipt}),
+    )
+    if keyed is not None:
+        idempotency.keep(connection, keyed, answer)
+    return answer, False
+
+
+def _undo(stored: str, entry: Entry) -> None:
+    """Remove what a refused submission left behind; only after a certain rollback."""
+    with suppress(Exception):
+        parts().documents.delete(stored)
+    parts().pace.leave(entry.lane, taken_up=False)
+
+
+def _new_job(
+    caller: Caller, submission: Submission, job_id: UUID, arrived_at: datetime, entry: Entry
+) -> NewJob:
+    fields = submission.fields
+    receipt = parts().receipts.sign(
+        Arrival(
+            job_id=job_id,
+            arrived_at=arrived_at,
+            mode=caller.mode,
+            document_sha256=submission.sha256,
+            document_bytes=len(submission.document),
+            external_reference=fields.external_reference,
+        )
+    )
+    return NewJob(
+        id=job_id,
+        partner_id=caller.partner_id,
+        mode=caller.mode,
+        lane=entry.lane,
+        ticket=entry.ticket,
+        placement=fields.placement(),
+        external_reference=fields.external_reference,
+        metadata=fields.metadata,
+        document_name=submission.name,
+        document_bytes=len(submission.document),
+        document_sha256=submission.sha256,
+        accepted_at=arrived_at,
+        receipt=receipt,
+    )
+
+
+def _as_accepted(job: NewJob, serial: str) -> JobRecord:
+    """Return the job as it stands at its acceptance, without asking the database again."""
+    return JobRecord(
+        id=job.id,
+        partner_id=job.partner_id,
+        mode=job.mode,
+        state=State.QUEUED,
+        lane=job.lane,
+        ticket=job.ticket,
+        attempt=0,
+        lost_leases=0,
+        serial=serial,
+        placement=job.placement.model_dump(exclude_none=True),
+        external_reference=job.external_reference,
+        metadata=job.metadata,
+        document_name=job.document_name,
+        document_bytes=job.document_bytes,
+        document_sha256=job.document_sha256,
+        result_key=None,
+        result_bytes=None,
+        result_sha256=None,
+        problem_code=None,
+        problem_facts={},
+        receipt=job.receipt,
+        accepted_at=job.accepted_at,
+        started_at=None,
+        finished_at=None,
+    )

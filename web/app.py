@@ -1,0 +1,103 @@
+"""`create_app()`: the Flask application, put together from its parts and routes."""
+
+from flask import Flask, Response, jsonify, request
+from sqlalchemy.exc import OperationalError, TimeoutError
+from werkzeug.exceptions import HTTPException
+
+from common import database, documents, lanes, pace
+from common.links import StatusLinks
+from common.problems import Code, ProblemError
+from common.receipts import ReceiptSigner
+from common.settings import WebSettings
+from common.telemetry import configure_logs, logger
+from web import health, openapi, pages
+from web.answers import problem_answer
+from web.api import jobs, public, quota, webhook_endpoints
+from web.parts import Parts
+
+log = logger(__name__)
+
+# What werkzeug itself refuses, in our words.
+_HTTP_CODES = {
+    404: Code.NOT_FOUND,
+    405: Code.METHOD_NOT_ALLOWED,
+    413: Code.DOCUMENT_TOO_LARGE,
+    415: Code.CONTENT_TYPE_UNSUPPORTED,
+    503: Code.SERVICE_UNAVAILABLE,
+}
+
+
+def create_app(settings: WebSettings | None = None) -> Flask:
+    """Return the application; connects to nothing until the first request.
+
+    Args:
+        settings: read from the environment and the settings file when not given.
+    """
+    settings = settings or WebSettings.load()
+    configure_logs(settings)
+    app = Flask(__name__, static_folder=None)
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+    with app.app_context():
+        Parts(
+            settings=settings,
+            database=database.connect(settings),
+            documents=documents.connect(settings),
+            pace=pace.connect(settings),
+            receipts=ReceiptSigner(
+                settings.receipt_key_file.read_bytes(), issuer=settings.public_url
+            ),
+            links=StatusLinks(settings),
+            celery=lanes.make_celery(settings),
+        ).install()
+    for blueprint in (
+        jobs.blueprint,
+        webhook_endpoints.blueprint,
+        quota.blueprint,
+        public.blueprint,
+        health.blueprint,
+    ):
+        app.register_blueprint(blueprint)
+    pages.register(app)
+    app.register_error_handler(ProblemError, _answer_problem)
+    app.register_error_handler(HTTPException, _http_problem)
+    app.register_error_handler(OperationalError, _database_away)
+    app.register_error_handler(TimeoutError, _database_away)
+    app.register_error_handler(Exception, _own_fault)
+    description = openapi.document(app, settings.public_url)
+    app.add_url_rule("/openapi.json", "openapi", lambda: jsonify(description))
+    return app
+
+
+def _answer_problem(error: ProblemError) -> Response:
+    """Answer a program with a problem document and a person with a page."""
+    wants_page = (
+        not request.path.startswith(("/v1/", "/.well-known/"))
+        and request.accept_mimetypes.best_match(["application/json", "text/html"]) == "text/html"
+    )
+    return pages.render_problem(error) if wants_page else problem_answer(error)
+
+
+def _http_problem(error: HTTPException) -> Response:
+    """Turn what werkzeug raises into a problem; redirects stay what they are."""
+    if error.code is not None and error.code < 400:
+        return error.get_response()  # type: ignore[return-value]
+    headers = {
+        name: value
+        for name, value in error.get_headers()
+        if name.lower() in {"allow", "retry-after", "content-range"}
+    }
+    if error.code == 416:
+        # A range beyond the file: RFC 9110, 15.5.17.
+        return Response(status=416, headers=headers)
+    code = _HTTP_CODES.get(error.code or 500, Code.BAD_REQUEST)
+    return _answer_problem(ProblemError(code, headers=headers))
+
+
+def _database_away(error: Exception) -> Response:
+    log.error("database away", error=str(error).partition("\n")[0])
+    return _answer_problem(ProblemError(Code.SERVICE_UNAVAILABLE, headers={"Retry-After": "5"}))
+
+
+def _own_fault(error: Exception) -> Response:
+    log.exception("request failed", method=request.method, path=request.path)
+    return _answer_problem(ProblemError(Code.INTERNAL_ERROR))

@@ -1,0 +1,81 @@
+"""Is it alive, is it ready, how is it doing: /livez, /readyz, /metrics."""
+
+import os
+
+from flask import Blueprint, Response
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+
+from common import lanes
+from web.answers import json_answer
+from web.parts import parts
+
+blueprint = Blueprint("health", __name__)
+_NO_STORE = {"Cache-Control": "no-store"}
+
+
+@blueprint.get("/livez")
+def livez() -> Response:
+    """Say that the process answers; asks nobody else."""
+    return json_answer({"status": "ok"}, headers=_NO_STORE)
+
+
+@blueprint.get("/readyz")
+def readyz() -> Response:
+    """Say whether documents can be accepted: the database and the object store are needed.
+
+    The broker is reported, but not needed: what is accepted without it is published later.
+    """
+    try:
+        database = parts().database.answers()
+    except SQLAlchemyError:
+        database = False
+    checks = {
+        "database": database,
+        "documents": parts().documents.answers(),
+        "broker": parts().pace.answers(),
+    }
+    ready = checks["database"] and checks["documents"]
+    return json_answer(
+        {"status": "ok" if ready else "unavailable", "checks": checks},
+        status=200 if ready else 503,
+        headers=_NO_STORE,
+    )
+
+
+@blueprint.get("/metrics")
+def metrics() -> Response:
+    """Return counters of all processes of this machine, and the queue as it stands now."""
+    registry = CollectorRegistry()
+    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    waiting = Gauge("stampede_lane_waiting", "Jobs waiting in a lane", ["lane"], registry=registry)
+    interval = Gauge(
+        "stampede_lane_interval_seconds",
+        "Measured seconds between two jobs taken up while others wait",
+        ["lane"],
+        registry=registry,
+    )
+    for lane in lanes.STAMP_LANES:
+        pace = parts().pace.lane(lane)
+        if pace is None:
+            break
+        waiting.labels(lane).set(pace.waiting)
+        if pace.interval_us is not None:
+            interval.labels(lane).set(pace.interval_us / 1_000_000)
+    backlog = Gauge(
+        "stampede_backlog", "Unfinished work in the database", ["what"], registry=registry
+    )
+    with parts().database.transaction() as connection:
+        counted = connection.execute(
+            text(
+                "select (select count(*) from jobs where state = 'queued') as queued,"
+                " (select count(*) from jobs where state = 'stamping') as stamping,"
+                " (select count(*) from deliveries where state = 'pending') as deliveries"
+            )
+        ).one()
+    for what, count in counted._mapping.items():
+        backlog.labels(what).set(count)
+    return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)

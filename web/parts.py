@@ -1,0 +1,38 @@
+"""What the requests of one process share, made once in `create_app`."""
+
+from dataclasses import dataclass
+
+from celery import Celery
+from flask import current_app
+
+from common.database import Database
+from common.documents import Documents
+from common.links import StatusLinks
+from common.pace import Pace
+from common.receipts import ReceiptSigner
+from common.settings import WebSettings
+
+_KEY = "stampede"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """The front end's parts."""
+
+    settings: WebSettings
+    database: Database
+    documents: Documents
+    pace: Pace
+    receipts: ReceiptSigner
+    links: StatusLinks
+    celery: Celery
+
+    def install(self) -> None:
+        """Give these parts to the current app."""
+        current_app.extensions[_KEY] = self
+
+
+def parts() -> Parts:
+    """Return the parts of the app that serves this request."""
+    installed: Parts = current_app.extensions[_KEY]
+    return installed

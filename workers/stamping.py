@@ -1,0 +1,144 @@
+"""One job: claim, read, seal, store, finish.
+
+Whatever dies here leaves the job to its lease: nothing is charged or told before the one transaction
+that finishes it, and a stored result that lost its claim lies under a key that nobody reads.
+"""
+
+import hashlib
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta, timezone
+from uuid import UUID
+
+from billiard.exceptions import SoftTimeLimitExceeded
+
+from common import documents, jobs
+from common.database import Database
+from common.documents import Documents, MissingDocumentError
+from common.jobs import Claim, Result
+from common.pace import Pace
+from common.partners import Mode
+from common.problems import Code
+from common.settings import WorkerSettings
+from common.telemetry import FINISHED, STAMPING, logger
+from workers import sealing
+from workers.sealing import SealingError, Signer, Stamp
+
+log = logger(__name__)
+
+# The date on a stamp is the date in Jakarta, where the duty is owed.
+WIB = timezone(timedelta(hours=7), "WIB")
+RETRY_SECONDS = 5.0
+
+
+class DocumentChangedError(Exception):
+    """The stored document is not the one that was accepted."""
+
+
+class Stamper:
+    """Stamps jobs with the parts of one worker process."""
+
+    def __init__(
+        self,
+        *,
+        settings: WorkerSettings,
+        database: Database,
+        documents: Documents,
+        pace: Pace,
+        signer: Signer,
+        tell: Callable[[list[UUID]], None],
+    ) -> None:
+        """Take the parts; nothing is opened here."""
+        self._settings = settings
+        self._database = database
+        self._documents = documents
+        self._pace = pace
+        self._signer = signer
+        self._tell = tell
+
+    def stamp(self, job_id: UUID) -> None:
+        """Take the job to its end, if it is still there to be claimed.
+
+        Raises:
+            Exception: whatever was not the document's fault, after the job went back into its lane.
+        """
+        with self._database.transaction() as connection:
+            claim = jobs.claim(connection, job_id, lease_seconds=self._settings.lease_seconds)
+        if claim is None:
+            log.info("nothing to claim")
+            return
+        if claim.attempt == 1:
+            self._pace.leave(claim.lane, taken_up=True)
+        log.info("claimed", attempt=claim.attempt)
+        started = time.perf_counter()
+        try:
+            self._seal_and_finish(claim)
+        except SealingError as error:
+            self._fail(claim, Code(error.code), error.detail)
+        except SoftTimeLimitExceeded:
+            self._fail(claim, Code.DOCUMENT_UNPROCESSABLE, {"reason": "time"})
+        except Exception:
+            log.exception("attempt failed", attempt=claim.attempt)
+            with self._database.transaction() as connection:
+                jobs.give_back(connection, claim, retry_after_seconds=RETRY_SECONDS)
+            raise
+        seconds = time.perf_counter() - started
+        STAMPING.observe(seconds)
+        self._pace.served_in(claim.lane, seconds=seconds)
+
+    def _seal_and_finish(self, claim: Claim) -> None:
+        try:
+            document = self._documents.get(documents.original_key(claim.job_id))
+        except MissingDocumentError as error:
+            raise DocumentChangedError("the accepted document is gone") from error
+        if hashlib.sha256(document).digest() != claim.document_sha256:
+            raise DocumentChangedError("the stored document differs from the accepted one")
+        now = datetime.now(UTC)
+        sealed = sealing.seal(
+            document,
+            [self._stamp_for(claim, now)],
+            signer=self._signer,
+            at=now,
+            reason=f"[{claim.serial}] {self._settings.signing_reason}",
+        )
+        key = documents.result_key(claim.job_id, claim.attempt)
+        content = sealed.bytes
+        self._documents.put(key, content)
+        result = Result(key=key, bytes=len(content), sha256=hashlib.sha256(content).digest())
+        with self._database.transaction() as connection:
+            changed = jobs.finish(connection, claim, result)
+        if changed is None:
+            log.warning("claim was taken over; result thrown away", attempt=claim.attempt)
+            self._documents.delete(key)
+            return
+        log.info("stamped", attempt=claim.attempt, bytes=result.bytes)
+        FINISHED.labels("stamped", "").inc()
+        self._tell(changed.deliveries)
+
+    def _fail(self, claim: Claim, code: Code, facts: dict[str, object]) -> None:
+        with self._database.transaction() as connection:
+            changed = jobs.fail(connection, claim, code, facts)
+        if changed is None:
+            log.warning("claim was taken over; failure not recorded", attempt=claim.attempt)
+            return
+        log.info("failed", attempt=claim.attempt, code=code)
+        FINISHED.labels("failed", code).inc()
+        self._tell(changed.deliveries)
+
+    def _stamp_for(self, claim: Claim, now: datetime) -> Stamp:
+        wanted = claim.placement
+        return Stamp(
+            serial=claim.serial,
+            qr_text=f"{self._settings.public_url}/v/{claim.serial}".upper(),
+            face_value=self._settings.face_value,
+            date=now.astimezone(WIB).date(),
+            specimen=claim.mode is Mode.TEST,
+            placement=sealing.Placement(
+                page=wanted.page,
+                x=wanted.x,
+                y=wanted.y,
+                corner=wanted.corner or ("bottom-right" if wanted.x is None else None),
+                width=wanted.width,
+                height=wanted.height,
+            ),
+        )
