@@ -1,0 +1,16 @@
+"""Draws stamps on a PDF and signs it: bytes in, bytes out.
+
+    document.py    reads the few objects that are needed     xref.py   finds them
+    placement.py   where on the page                         appearance.py, lettering.py   what is drawn
+    revision.py    the appended revision                     signature.py, keys.py   PAdES
+
+Imports nothing of ours, so that it can be read, tested and timed alone. Earlier bytes of a document
+are never touched: all that is new comes behind them, as one more revision (ISO 32000-2, 7.5.6).
+"""
+
+from workers.sealing.errors import SealingError
+from workers.sealing.keys import Signer
+from workers.sealing.placement import Box, Placement
+from workers.sealing.seal import Sealed, Stamp, seal
+
+__all__ = ["Box", "Placement", "Sealed", "SealingError", "Signer", "Stamp", "seal"]

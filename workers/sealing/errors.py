@@ -1,0 +1,19 @@
+"""Why a document cannot be sealed: a stable code and the facts."""
+
+from collections.abc import Mapping
+from typing import Any
+
+
+class SealingError(Exception):
+    """The document or the placement is at fault; trying again would end the same way.
+
+    Codes: `document_not_pdf`, `document_encrypted`, `document_no_pages`, `document_unreadable`,
+    `document_certified`, `document_locked`, `document_unprocessable`, `page_out_of_range`,
+    `box_off_page`.
+    """
+
+    def __init__(self, code: str, **detail: Any) -> None:
+        """Take the code, and facts that help to mend it (JSON values)."""
+        super().__init__(code)
+        self.code = code
+        self.detail: Mapping[str, Any] = detail

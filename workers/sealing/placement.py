@@ -1,0 +1,173 @@
+"""Where on the page: pure geometry from what was asked for to a rectangle in the page's own space.
+
+Everything asked for is in points of the page as the reader sees it: inside the crop box, turned by
+`/Rotate`, scaled by `/UserUnit` (ISO 32000-2, 14.11.2 and 7.7.3.3).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from workers.sealing.document import Page
+from workers.sealing.errors import SealingError
+
+Corner = Literal["top-left", "top-right", "bottom-left", "bottom-right"]
+LETTER = (0.0, 0.0, 612.0, 792.0)
+# Boxes may touch the edge: rounding is not a reason to refuse.
+TOLERANCE = 0.01
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """A page (from 1, or `last`) and on it x and y, or a corner at `margin` points from the edges.
+
+    `x` and `y` are the stamp's lower left corner, from the lower left corner of the visible page.
+    """
+
+    page: int | Literal["last"] = "last"
+    x: float | None = None
+    y: float | None = None
+    corner: Corner | None = None
+    width: float = 80.0
+    height: float = 80.0
+    margin: float = 24.0
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A stamp's box on a page.
+
+    `rectangle` is left, bottom, right, top in the page's own units and space; `width` and `height`
+    are in those units too, as the reader sees them; `rotation` is the page's, 0, 90, 180 or 270
+    degrees clockwise.
+    """
+
+    page: int
+    rectangle: tuple[float, float, float, float]
+    width: float
+    height: float
+    rotation: int
+
+    @property
+    def upright(self) -> tuple[int, int, int, int]:
+        """Return the matrix that turns a drawing against the page's rotation."""
+        return {
+            0: (1, 0, 0, 1),
+            90: (0, 1, -1, 0),
+            180: (-1, 0, 0, -1),
+            270: (0, -1, 1, 0),
+        }[self.rotation]
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A page as it is shown: the visible box in its own units, rotation, and points per unit."""
+
+    left: float
+    bottom: float
+    right: float
+    top: float
+    rotation: int
+    unit: float
+
+    @property
+    def size(self) -> tuple[float, float]:
+        """Return width and height in points, as the reader sees them."""
+        width, height = (self.right - self.left) * self.unit, (self.top - self.bottom) * self.unit
+        return (height, width) if self.rotation in (90, 270) else (width, height)
+
+
+def view(page: Page) -> View:
+    """Return how a page is shown."""
+    media = _box(page, "/MediaBox") or LETTER
+    crop = _box(page, "/CropBox") or media
+    seen = (
+        max(media[0], crop[0]),
+        max(media[1], crop[1]),
+        min(media[2], crop[2]),
+        min(media[3], crop[3]),
+    )
+    if seen[0] >= seen[2] or seen[1] >= seen[3]:
+        # A crop box beside the page: viewers show the page.
+        seen = media
+    unit = page.values.get("/UserUnit", 1)
+    unit = float(unit.get_object()) if hasattr(unit, "get_object") else float(unit)
+    rotate = page.get("/Rotate")
+    rotation = int(rotate) % 360 if isinstance(rotate, int | float) else 0
+    return View(*seen, rotation if rotation % 90 == 0 else 0, unit if unit > 0 else 1.0)
+
+
+def resolve(placement: Placement, page: Page) -> Box:
+    """Return the box that a placement means on a page.
+
+    Raises:
+        SealingError: `box_off_page`, with the page's size and the box in points.
+    """
+    shown = view(page)
+    page_width, page_height = shown.size
+    width, height = placement.width, placement.height
+    x, y = _position(placement, page_width, page_height)
+    inside = (
+        x >= -TOLERANCE
+        and y >= -TOLERANCE
+        and x + width <= page_width + TOLERANCE
+        and y + height <= page_height + TOLERANCE
+    )
+    if not inside or width <= 0 or height <= 0:
+        raise SealingError(
+            "box_off_page",
+            page=page.number,
+            page_width=round(page_width, 2),
+            page_height=round(page_height, 2),
+            x=round(x, 2),
+            y=round(y, 2),
+            width=width,
+            height=height,
+        )
+    unit = shown.unit
+    rectangle = _in_page_space(shown, x / unit, y / unit, width / unit, height / unit)
+    return Box(page.number, rectangle, width / unit, height / unit, shown.rotation)
+
+
+def _position(
+    placement: Placement, page_width: float, page_height: float
+) -> tuple[float, float]:
+    if placement.x is not None and placement.y is not None:
+        return placement.x, placement.y
+    corner = placement.corner or "bottom-right"
+    # On a page with little room the margin gives way first.
+    across = max(0.0, min(placement.margin, (page_width - placement.width) / 2))
+    up = max(0.0, min(placement.margin, (page_height - placement.height) / 2))
+    x = across if corner.endswith("left") else page_width - placement.width - across
+    y = up if corner.startswith("bottom") else page_height - placement.height - up
+    return x, y
+
+
+def _in_page_space(
+    shown: View, x: float, y: float, width: float, height: float
+) -> tuple[float, float, float, float]:
+    """Turn a box of the visible page back into the page's own space."""
+    if shown.rotation == 0:
+        left, bottom = shown.left + x, shown.bottom + y
+    elif shown.rotation == 90:
+        left, bottom = shown.right - y - height, shown.bottom + x
+        width, height = height, width
+    elif shown.rotation == 180:
+        left, bottom = shown.right - x - width, shown.top - y - height
+    else:
+        left, bottom = shown.left + y, shown.top - x - width
+        width, height = height, width
+    return left, bottom, left + width, bottom + height
+
+
+def _box(page: Page, key: str) -> tuple[float, float, float, float] | None:
+    """Return a page box with its corners in order, or None where it is missing or malformed."""
+    value: Any = page.get(key)
+    if not isinstance(value, Sequence) or len(value) != 4:
+        return None
+    numbers = [item.get_object() if hasattr(item, "get_object") else item for item in value]
+    if not all(isinstance(n, int | float) and math.isfinite(n) for n in numbers):
+        return None
+    a, b, c, d = (float(n) for n in numbers)
+    return min(a, c), min(b, d), max(a, c), max(b, d)
