@@ -72,7 +72,7 @@ def test_a_multipart_submission_is_accepted(
     response = client.post(
         "/v1/jobs",
         data={
-            "document": (io.BytesIO(letter), "C:\\surat\\lamaran.pdf"),
+            "document": (io.BytesIO(letter), "../surat/lamaran.pdf"),
             "page": "1",
             "x": "400",
             "y": "60",
@@ -353,17 +353,22 @@ def test_problems_speak_indonesian_when_asked(client: FlaskClient, account: Acco
     assert response.json["title"] == "Dokumen kosong (0 byte)."
 
 
+@pytest.mark.parametrize("multipart", [False, True])
 def test_an_oversized_body_is_refused_while_it_is_still_being_sent(
-    server: str, account: Account
+    server: str, account: Account, multipart: bool
 ) -> None:
     """Without a Content-Length the server must count; it must not wait for the end."""
+    content_type = "multipart/form-data; boundary=edge" if multipart else PDF
+    opening = b'--edge\r\nContent-Disposition: form-data; name="document"; filename="a.pdf"\r\n\r\n'
     address = urlsplit(server)
     with socket.create_connection((address.hostname, address.port), timeout=10) as wire:
         wire.sendall(
-            f"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Type: {PDF}\r\n"
+            f"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Type: {content_type}\r\n"
             f"Authorization: {account.live['Authorization']}\r\n"
             "Transfer-Encoding: chunked\r\n\r\n".encode()
         )
+        first = (opening if multipart else b"") + b"%PDF-1.7\n"
+        wire.sendall(b"%x\r\n%s\r\n" % (len(first), first))
         chunk = b"%x\r\n%s\r\n" % (65536, b"x" * 65536)
         for _ in range(20):
             wire.sendall(chunk)
@@ -374,6 +379,21 @@ def test_an_oversized_body_is_refused_while_it_is_still_being_sent(
             assert received, answer
             answer += received
     assert answer.startswith(b"HTTP/1.1 413")
+
+
+@pytest.mark.parametrize(("extra", "status"), [(0, 202), (1, 413)])
+def test_the_limit_is_exact_also_for_a_body_of_no_declared_length(
+    server: str, make_account: Callable[..., Account], letter: bytes, extra: int, status: int
+) -> None:
+    body = letter.replace(b"%\xe2", b"%" * (1024 * 1024 - len(letter) + 1 + extra) + b"\xe2", 1)
+    assert len(body) == 1024 * 1024 + extra
+    # The offsets of the padded letter are wrong; the test key accepts it and the worker refuses it.
+    response = httpx.post(
+        f"{server}/v1/jobs",
+        content=iter([body[:500_000], body[500_000:]]),
+        headers=make_account().test | {"Content-Type": PDF},
+    )
+    assert response.status_code == status, response.text
 
 
 def test_a_declared_oversize_is_refused_before_the_body_comes(server: str, account: Account) -> None:

@@ -1,12 +1,14 @@
 """Webhooks: registered, signed, sent from the outbox, tried again; judged by the public library."""
 
 import json
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import httpx
 import pytest
@@ -14,12 +16,16 @@ from flask.testing import FlaskClient
 from sqlalchemy import text
 from standardwebhooks.webhooks import Webhook
 
+from common import jobs
 from common.database import Database
+from common.partners import Mode
 from common.settings import WebSettings, WorkerSettings
 from tests.service.conftest import Account, eventually
 from tests.service.test_intake_api import assert_problem
 from tests.service.test_stamping import submit
-from workers.app import PARTS
+from tests.service.test_job_states import accept, new_job
+from web.app import create_app
+from workers.delivery import Courier
 
 
 @dataclass
@@ -108,62 +114,62 @@ def test_a_failed_job_is_told_with_its_reason(
 
 @pytest.mark.usefixtures("workers")
 def test_a_cancelled_job_is_told(
-    client: FlaskClient, account: Account, letter: bytes, receiver: Receiver, db: Database
+    client: FlaskClient, account: Account, receiver: Receiver, db: Database
 ) -> None:
     endpoint = register(client, account.test, receiver.url)
-    with db.transaction() as connection:
-        # Nobody takes jobs from this lane, so that the job is still queued when it is cancelled.
-        connection.execute(text("select 1"))
-    job = accepted_in_no_lane(client, account, letter, db)
+    job = accepted_in_no_lane(account, db)
     client.post(f"/v1/jobs/{job}/cancel", headers=account.test)
     headers, body = eventually(lambda: receiver.of_job(job))[0]
     assert Webhook(endpoint["secret"]).verify(body, headers)["type"] == "job.cancelled"
 
 
-def accepted_in_no_lane(
-    client: FlaskClient, account: Account, letter: bytes, db: Database
-) -> str:
-    """Accept a job directly, without publishing it."""
-    from common.partners import Mode
-    from tests.service.test_job_states import accept, new_job
-
+def accepted_in_no_lane(account: Account, db: Database) -> str:
+    """Accept a job that no worker takes, so that it is still queued when it is cancelled."""
     return str(accept(db, new_job(account, Mode.TEST)))
+
+
+def cancel_untold(account: Account, db: Database, job: str) -> None:
+    """Cancel a job without publishing its webhook: the test is the one that delivers it."""
+    with db.transaction() as connection:
+        jobs.cancel(
+            connection, partner_id=account.partner_id, mode=Mode.TEST, job_id=UUID(job)
+        )
+
+
+@pytest.fixture
+def courier(worker_settings: WorkerSettings, db: Database) -> Courier:
+    return Courier(settings=worker_settings, database=db)
 
 
 @pytest.mark.parametrize("status", [500, 404, 302])
 def test_a_receiver_that_fails_is_tried_again_with_the_same_message(
     client: FlaskClient,
     account: Account,
-    letter: bytes,
     receiver: Receiver,
     db: Database,
+    courier: Courier,
     status: int,
 ) -> None:
     endpoint = register(client, account.test, receiver.url)
-    job = accepted_in_no_lane(client, account, letter, db)
+    job = accepted_in_no_lane(account, db)
     receiver.answers = [status]
-    client.post(f"/v1/jobs/{job}/cancel", headers=account.test)
+    cancel_untold(account, db, job)
     (delivery,) = deliveries(db, job)
-    attempt(delivery.id)
+    courier.deliver(delivery.id)
     (missed,) = deliveries(db, job)
     assert (missed.state, missed.attempts, missed.last_status) == ("pending", 1, status)
-    attempt(delivery.id)
+    courier.deliver(delivery.id)
     assert len(receiver.of_job(job)) == 1, "not due yet"
     make_due(db, job)
-    attempt(delivery.id)
+    courier.deliver(delivery.id)
     (done,) = deliveries(db, job)
     assert (done.state, done.attempts, done.last_status) == ("delivered", 2, 204)
     (first, first_body), (second, second_body) = receiver.of_job(job)
     assert first["webhook-id"] == second["webhook-id"]
     assert first_body == second_body
     Webhook(endpoint["secret"]).verify(second_body, second)
-    attempt(delivery.id)
+    courier.deliver(delivery.id)
     assert len(receiver.of_job(job)) == 2, "delivered once is enough"
-
-
-def attempt(delivery_id: Any) -> None:
-    """Make one attempt in this process, as a courier would."""
-    PARTS.courier.deliver(delivery_id)
 
 
 def make_due(db: Database, job: str) -> None:
@@ -178,15 +184,15 @@ def make_due(db: Database, job: str) -> None:
 
 
 def test_a_receiver_that_is_never_there_is_given_up_after_the_last_retry(
-    client: FlaskClient, account: Account, letter: bytes, db: Database
+    client: FlaskClient, account: Account, db: Database, courier: Courier
 ) -> None:
     register(client, account.test, "http://127.0.0.1:9/hook")
-    job = accepted_in_no_lane(client, account, letter, db)
-    client.post(f"/v1/jobs/{job}/cancel", headers=account.test)
+    job = accepted_in_no_lane(account, db)
+    cancel_untold(account, db, job)
     for attempts in range(1, 9):
         (delivery,) = deliveries(db, job)
         assert (delivery.state, delivery.attempts) == ("pending", attempts - 1)
-        attempt(delivery.id)
+        courier.deliver(delivery.id)
         make_due(db, job)
     (given_up,) = deliveries(db, job)
     assert (given_up.state, given_up.attempts) == ("failed", 8)
@@ -194,15 +200,13 @@ def test_a_receiver_that_is_never_there_is_given_up_after_the_last_retry(
 
 
 def test_a_receiver_that_hangs_is_cut_off(
-    client: FlaskClient, account: Account, letter: bytes, db: Database
+    client: FlaskClient, account: Account, db: Database, courier: Courier
 ) -> None:
-    import socket
-
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         register(client, account.test, f"http://127.0.0.1:{deaf.getsockname()[1]}/hook")
-        job = accepted_in_no_lane(client, account, letter, db)
-        client.post(f"/v1/jobs/{job}/cancel", headers=account.test)
-        attempt(deliveries(db, job)[0].id)
+        job = accepted_in_no_lane(account, db)
+        cancel_untold(account, db, job)
+        courier.deliver(deliveries(db, job)[0].id)
     (missed,) = deliveries(db, job)
     assert missed.state == "pending"
     assert "Timeout" in missed.last_error
@@ -253,8 +257,6 @@ def test_a_bad_endpoint_is_refused(
 def test_private_addresses_are_refused_in_production(
     web_settings: WebSettings, account: Account
 ) -> None:
-    from web.app import create_app
-
     strict = create_app(web_settings.model_copy(update={"webhook_allow_private": False}))
     for url in ("http://93.184.216.34/", "https://127.0.0.1/", "https://localhost/"):
         response = strict.test_client().post(
