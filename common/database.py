@@ -55,7 +55,7 @@ class Database:
     def answers(self) -> bool:
         """Say whether the server takes a query now."""
         with self.engine.connect() as connection:
-            return connection.execute(text("select 1")).scalar_one() == 1
+            return bool(connection.execute(text("select 1")).scalar_one())
 
     def close(self) -> None:
         """Give the connections back to the server."""

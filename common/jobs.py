@@ -79,10 +79,10 @@ class Claim:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """The stamped file: where it is stored, how long it is, and its SHA-256."""
+    """The stamped file: where it is stored, its length in bytes, and its SHA-256."""
 
     key: str
-    bytes: int
+    length: int
     sha256: bytes
 
 
@@ -196,7 +196,7 @@ def finish(connection: Connection, claim: Claim, result: Result) -> Changed | No
             "id": claim.job_id,
             "attempt": claim.attempt,
             "key": result.key,
-            "bytes": result.bytes,
+            "bytes": result.length,
             "sha256": result.sha256,
         },
     ).rowcount
@@ -214,7 +214,7 @@ def finish(connection: Connection, claim: Claim, result: Result) -> Changed | No
                 claim.partner_id,
                 claim.mode,
                 _facts(State.STAMPED, claim.mode, claim.serial, claim.external_reference)
-                | {"document_sha256": result.sha256.hex(), "document_bytes": result.bytes},
+                | {"document_sha256": result.sha256.hex(), "document_bytes": result.length},
             ),
         )
     )

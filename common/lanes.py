@@ -10,7 +10,7 @@ from contextlib import suppress
 from uuid import UUID
 
 from celery import Celery
-from kombu import Queue
+from kombu.entity import Queue
 from kombu.exceptions import OperationalError
 
 from common.settings import Settings
@@ -53,7 +53,7 @@ def make_celery(settings: Settings) -> Celery:
         worker_prefetch_multiplier=1,
         worker_send_task_events=True,
         task_send_sent_event=False,
-        task_queues=[Queue(name) for name in ALL_LANES],
+        task_queues=[Queue(name) for name in ALL_LANES],  # type: ignore[no-untyped-call]
         task_default_queue=UPKEEP_LANE,
         task_create_missing_queues=False,
         broker_connection_retry_on_startup=True,

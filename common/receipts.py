@@ -51,7 +51,7 @@ class ReceiptSigner:
         """
         key = load_pem_private_key(private_key_pem, password=None)
         if not isinstance(key, Ed25519PrivateKey):
-            raise ValueError("the receipt key must be an Ed25519 key")
+            raise ValueError("the receipt key must be an Ed25519 key")  # noqa: TRY004
         self._key = key
         self._issuer = issuer
         self.public_jwk = _public_jwk(key.public_key())

@@ -73,7 +73,7 @@ class Settings(BaseSettings):
         Raises:
             pydantic.ValidationError: a value is missing or malformed; says which.
         """
-        return cls(_env_file=env_file())  # type: ignore[call-arg]
+        return cls(_env_file=env_file())
 
     @property
     def objects_url(self) -> str:

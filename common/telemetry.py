@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import structlog
 from prometheus_client import Counter, Histogram
+from structlog.typing import Processor
 
 from common.settings import Settings
 
@@ -24,7 +25,7 @@ UPKEEP = Counter("stampede_upkeep_found", "Things that upkeep found and mended",
 
 def configure_logs(settings: Settings) -> None:
     """Send every log line of this process, ours and the libraries', to standard error as JSON."""
-    shared = [
+    shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,

@@ -13,7 +13,7 @@ from common.identifiers import new_id
 from common.partners import Caller
 
 # Standard Webhooks: 24 to 64 random bytes, base64, after this prefix.
-SECRET_PREFIX = "whsec_"
+SECRET_PREFIX = "whsec_"  # noqa: S105
 SECRET_BYTES = 32
 
 

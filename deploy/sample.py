@@ -9,7 +9,12 @@ _LETTER = (
     (72, 700, "/R 11", "Kepada Yth. Panitia Seleksi"),
     (72, 684, "/R 11", "di tempat"),
     (72, 650, "/R 11", "Dengan hormat,"),
-    (72, 626, "/R 11", "Yang bertanda tangan di bawah ini mengajukan lamaran untuk mengikuti seleksi"),
+    (
+        72,
+        626,
+        "/R 11",
+        "Yang bertanda tangan di bawah ini mengajukan lamaran untuk mengikuti seleksi",
+    ),
     (72, 610, "/R 11", "calon pegawai. Sebagai bahan pertimbangan, bersama surat ini dilampirkan"),
     (72, 594, "/R 11", "berkas yang disyaratkan."),
     (72, 566, "/R 11", "Demikian surat ini dibuat dengan sebenarnya dan penuh tanggung jawab."),
@@ -40,9 +45,7 @@ def sample_of(size: int) -> bytes:
 
 
 def _letter_content() -> bytes:
-    lines = [
-        f"BT {font} Tf {x} {y} Td ({_escaped(line)}) Tj ET" for x, y, font, line in _LETTER
-    ]
+    lines = [f"BT {font} Tf {x} {y} Td ({_escaped(line)}) Tj ET" for x, y, font, line in _LETTER]
     return "\n".join((*lines, "0.6 w 72 730 m 523 730 l S")).encode("ascii")
 
 

@@ -46,7 +46,8 @@ def is_free(port: int, host: str = "127.0.0.1") -> bool:
 def child(program: list[str], *, user: str | None = None) -> list[str]:
     """Return the command that runs a program as a child which ends with this process."""
     as_user = ["--as", user] if user is not None else []
-    return [sys.executable, str(ROOT / "deploy" / "child.py"), *as_user, "--", *program]
+    # Isolated, so that nothing in the environment or beside the file changes what it imports.
+    return [sys.executable, "-I", str(ROOT / "deploy" / "child.py"), *as_user, "--", *program]
 
 
 class Server:

@@ -31,7 +31,8 @@ def json_answer(
 def with_validator(response: Response) -> Response:
     """Give a response its ETag, and turn it into a 304 when the client has it already."""
     response.set_etag(hashlib.sha256(response.get_data()).hexdigest()[:32])
-    return response.make_conditional(request)
+    response.make_conditional(request)
+    return response
 
 
 def language() -> Language:

@@ -1,7 +1,8 @@
 """`create_app()`: the Flask application, put together from its parts and routes."""
 
 from flask import Flask, Response, jsonify, request
-from sqlalchemy.exc import OperationalError, TimeoutError
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from werkzeug.exceptions import HTTPException
 
 from common import database, documents, lanes, pace
@@ -61,7 +62,7 @@ def create_app(settings: WebSettings | None = None) -> Flask:
     app.register_error_handler(ProblemError, _answer_problem)
     app.register_error_handler(HTTPException, _http_problem)
     app.register_error_handler(OperationalError, _database_away)
-    app.register_error_handler(TimeoutError, _database_away)
+    app.register_error_handler(PoolTimeoutError, _database_away)
     app.register_error_handler(Exception, _own_fault)
     description = openapi.document(app, settings.public_url)
     app.add_url_rule("/openapi.json", "openapi", lambda: jsonify(description))

@@ -80,9 +80,9 @@ def described(operation: Operation) -> Callable[[_View], _View]:
 def document(app: Flask, public_url: str) -> dict[str, Any]:
     """Return the description of every described route of the app."""
     operations = [
-        (_path(rule.rule), method.lower(), rule, app.view_functions[rule.endpoint].openapi)  # type: ignore[attr-defined]
+        (_path(rule.rule), method.lower(), rule, operation)
         for rule in app.url_map.iter_rules()
-        if hasattr(app.view_functions[rule.endpoint], "openapi")
+        if (operation := getattr(app.view_functions[rule.endpoint], "openapi", None)) is not None
         for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"})
     ]
     paths: dict[str, dict[str, Any]] = {}

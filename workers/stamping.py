@@ -6,8 +6,9 @@ that finishes it, and a stored result that lost its claim lies under a key that 
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
 from uuid import UUID
 
 from billiard.exceptions import SoftTimeLimitExceeded
@@ -104,18 +105,18 @@ class Stamper:
         key = documents.result_key(claim.job_id, claim.attempt)
         content = sealed.bytes
         self._documents.put(key, content)
-        result = Result(key=key, bytes=len(content), sha256=hashlib.sha256(content).digest())
+        result = Result(key=key, length=len(content), sha256=sealed.sha256)
         with self._database.transaction() as connection:
             changed = jobs.finish(connection, claim, result)
         if changed is None:
             log.warning("claim was taken over; result thrown away", attempt=claim.attempt)
             self._documents.delete(key)
             return
-        log.info("stamped", attempt=claim.attempt, bytes=result.bytes)
+        log.info("stamped", attempt=claim.attempt, bytes=result.length)
         FINISHED.labels("stamped", "").inc()
         self._tell(changed.deliveries)
 
-    def _fail(self, claim: Claim, code: Code, facts: dict[str, object]) -> None:
+    def _fail(self, claim: Claim, code: Code, facts: Mapping[str, Any]) -> None:
         with self._database.transaction() as connection:
             changed = jobs.fail(connection, claim, code, facts)
         if changed is None:

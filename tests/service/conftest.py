@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 from uuid import UUID
@@ -21,6 +22,7 @@ from common import database, documents, ledger, pace, partners
 from common.database import Database
 from common.documents import Documents
 from common.identifiers import new_id
+from common.lanes import STAMP_LANES, WEBHOOK_LANE
 from common.pace import Pace
 from common.partners import Caller, Mode
 from common.settings import WebSettings, WorkerSettings
@@ -153,9 +155,7 @@ def make_account(db: Database) -> Callable[..., Account]:
                 connection, partner_id=partner.id, mode=Mode.LIVE, label="live"
             )
             if quota:
-                ledger.top_up(
-                    connection, partner_id=partner.id, amount=quota, reference="first"
-                )
+                ledger.top_up(connection, partner_id=partner.id, amount=quota, reference="first")
         return Account(partner.id, test.secret, live.secret, test.id)
 
     return make
@@ -200,13 +200,15 @@ def eventually(look: Callable[[], T | None], *, seconds: float = 20) -> T:
     raise AssertionError(f"not within {seconds} s")
 
 
+def _says_ready(log: Path) -> bool:
+    return b" ready" in log.read_bytes()
+
+
 @pytest.fixture(scope="session")
 def workers(
     environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Path]:
     """A stamp worker and a courier, as real processes; yields the folder of their logs."""
-    from common.lanes import STAMP_LANES, WEBHOOK_LANE
-
     logs = tmp_path_factory.mktemp("workers")
     base = ["celery", "-A", "workers.app", "worker", "--loglevel", "INFO", "-E"]
     started = [
@@ -222,8 +224,8 @@ def workers(
         ),
     ]
     try:
-        for name in ("stamp", "courier"):
-            eventually(lambda log=logs / f"{name}.log": b" ready" in log.read_bytes(), seconds=60)
+        for log in (logs / "stamp.log", logs / "courier.log"):
+            eventually(partial(_says_ready, log), seconds=60)
         yield logs
     finally:
         for process in started:
@@ -231,9 +233,7 @@ def workers(
 
 
 @pytest.fixture(scope="session")
-def server(
-    environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[str]:
+def server(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The front end on granian, as a real process; yields its address."""
     address = environment["STAMPEDE_PUBLIC_URL"]
     log = tmp_path_factory.mktemp("web") / "web.log"

@@ -24,16 +24,16 @@ from tests.service.conftest import Account
 PDF = "application/pdf"
 
 
-def post(client: FlaskClient, account: Account, body: bytes, query: str = "", **headers: str) -> Any:
+def post(
+    client: FlaskClient, account: Account, body: bytes, query: str = "", **headers: str
+) -> Any:
     return client.post(
         f"/v1/jobs?{query}", data=body, content_type=PDF, headers=account.live | headers
     )
 
 
 @pytest.fixture
-def untouched(
-    db: Database, account: Account, web_settings: WebSettings
-) -> Iterator[None]:
+def untouched(db: Database, account: Account, web_settings: WebSettings) -> Iterator[None]:
     """Check that the test stored nothing, charged nothing and left no object behind."""
 
     def state() -> tuple[Any, ...]:
@@ -109,7 +109,7 @@ def test_the_receipt_proves_the_arrival_and_the_document(
     client: FlaskClient, account: Account, letter: bytes
 ) -> None:
     job = post(client, account, letter).json
-    keys = jwt.PyJWKSet.from_dict(client.get("/.well-known/jwks.json").json)
+    keys = jwt.PyJWKSet.from_dict(client.get("/.well-known/jwks.json").json or {})
     kid = jwt.get_unverified_header(job["receipt"])["kid"]
     claims = jwt.decode(job["receipt"], keys[kid].key, algorithms=["EdDSA"])
     assert claims["sub"] == job["id"]
@@ -396,7 +396,9 @@ def test_the_limit_is_exact_also_for_a_body_of_no_declared_length(
     assert response.status_code == status, response.text
 
 
-def test_a_declared_oversize_is_refused_before_the_body_comes(server: str, account: Account) -> None:
+def test_a_declared_oversize_is_refused_before_the_body_comes(
+    server: str, account: Account
+) -> None:
     address = urlsplit(server)
     with socket.create_connection((address.hostname, address.port), timeout=10) as wire:
         wire.sendall(

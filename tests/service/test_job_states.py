@@ -8,7 +8,13 @@ from uuid import UUID
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
 from sqlalchemy import text
 
 from common import audit, job_records, jobs, ledger
@@ -21,7 +27,7 @@ from common.placements import Placement
 from common.problems import Code, ProblemError
 from tests.service.conftest import Account
 
-RESULT = Result(key="aa/result.pdf", bytes=10, sha256=b"r" * 32)
+RESULT = Result(key="aa/result.pdf", length=10, sha256=b"r" * 32)
 
 
 def new_job(account: Account, mode: Mode = Mode.LIVE) -> NewJob:
@@ -207,9 +213,7 @@ def test_a_job_being_stamped_cannot_be_cancelled(db: Database, account: Account)
     assert claim(db, job_id) is not None
     with db.transaction() as connection:
         assert (
-            jobs.cancel(
-                connection, partner_id=account.partner_id, mode=Mode.LIVE, job_id=job_id
-            )
+            jobs.cancel(connection, partner_id=account.partner_id, mode=Mode.LIVE, job_id=job_id)
             is None
         )
     assert shown(db, job_id).state is State.STAMPING

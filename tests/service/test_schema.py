@@ -22,7 +22,9 @@ def test_migrating_again_changes_nothing(web_settings: WebSettings) -> None:
     database.migrate(web_settings.database_url)
 
 
-@pytest.mark.parametrize("change", ["update ledger_entries set amount = 5", "delete from ledger_entries"])
+@pytest.mark.parametrize(
+    "change", ["update ledger_entries set amount = 5", "delete from ledger_entries"]
+)
 def test_ledger_entries_are_never_changed(db: Database, account: Account, change: str) -> None:
     with pytest.raises(DBAPIError, match="never changed"), db.transaction() as connection:
         connection.execute(text(change + " where partner_id = :id"), {"id": account.partner_id})

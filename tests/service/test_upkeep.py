@@ -1,6 +1,5 @@
 """What beat runs: whatever the broker or a worker lost is found and goes on."""
 
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -17,6 +16,7 @@ from common.partners import Mode
 from common.settings import WorkerSettings
 from tests.service.conftest import Account
 from tests.service.test_job_states import accept, claim, expire, new_job, shown
+from web.app import create_app
 from workers.upkeep import Caretaker
 
 LANE = "tests.upkeep"
@@ -178,11 +178,7 @@ def test_old_idempotency_keys_are_forgotten_and_young_ones_kept(
 def test_an_upload_is_accepted_while_the_broker_is_away(
     web_settings: Any, account: Account, letter: bytes, db: Database
 ) -> None:
-    from web.app import create_app
-
-    cut_off = create_app(
-        web_settings.model_copy(update={"broker_url": "redis://127.0.0.1:9/0"})
-    )
+    cut_off = create_app(web_settings.model_copy(update={"broker_url": "redis://127.0.0.1:9/0"}))
     response = cut_off.test_client().post(
         "/v1/jobs", data=letter, content_type="application/pdf", headers=account.test
     )
@@ -194,8 +190,6 @@ def test_an_upload_is_accepted_while_the_broker_is_away(
 def test_without_the_database_a_clear_503_is_given(
     web_settings: Any, account: Account, letter: bytes
 ) -> None:
-    from web.app import create_app
-
     cut_off = create_app(
         web_settings.model_copy(update={"database_url": "postgresql://nobody@127.0.0.1:9/x"})
     )

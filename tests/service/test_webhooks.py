@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -22,8 +21,8 @@ from common.partners import Mode
 from common.settings import WebSettings, WorkerSettings
 from tests.service.conftest import Account, eventually
 from tests.service.test_intake_api import assert_problem
-from tests.service.test_stamping import submit
 from tests.service.test_job_states import accept, new_job
+from tests.service.test_stamping import submit
 from web.app import create_app
 from workers.delivery import Courier
 
@@ -67,8 +66,7 @@ def receiver() -> Iterator[Receiver]:
 def register(client: FlaskClient, headers: dict[str, str], url: str) -> dict[str, Any]:
     response = client.post("/v1/webhook-endpoints", json={"url": url}, headers=headers)
     assert response.status_code == 201, response.get_data()
-    endpoint: dict[str, Any] = response.json
-    return endpoint
+    return dict(response.json or {})
 
 
 def deliveries(db: Database, job_id: str) -> list[Any]:
@@ -131,9 +129,7 @@ def accepted_in_no_lane(account: Account, db: Database) -> str:
 def cancel_untold(account: Account, db: Database, job: str) -> None:
     """Cancel a job without publishing its webhook: the test is the one that delivers it."""
     with db.transaction() as connection:
-        jobs.cancel(
-            connection, partner_id=account.partner_id, mode=Mode.TEST, job_id=UUID(job)
-        )
+        jobs.cancel(connection, partner_id=account.partner_id, mode=Mode.TEST, job_id=UUID(job))
 
 
 @pytest.fixture
@@ -217,8 +213,7 @@ def test_test_and_live_keys_have_endpoints_of_their_own(
 ) -> None:
     endpoint = register(client, account.test, "http://127.0.0.1:9/hook")
     assert [
-        e["id"]
-        for e in client.get("/v1/webhook-endpoints", headers=account.test).json["data"]
+        e["id"] for e in client.get("/v1/webhook-endpoints", headers=account.test).json["data"]
     ] == [endpoint["id"]]
     assert client.get("/v1/webhook-endpoints", headers=account.live).json["data"] == []
     url = f"/v1/webhook-endpoints/{endpoint['id']}"

@@ -1,6 +1,7 @@
 """Weighted turns between lanes."""
 
 from collections import Counter
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -35,7 +36,7 @@ def test_full_lanes_are_served_four_four_one() -> None:
 def test_applicants_and_partners_alternate_instead_of_coming_in_blocks() -> None:
     taken = served(WeightedTurns(STAMP_LANES), dict.fromkeys(STAMP_LANES, 100), 90)
     longest = run = 1
-    for before, now in zip(taken, taken[1:], strict=False):
+    for before, now in pairwise(taken):
         run = run + 1 if before == now else 1
         longest = max(longest, run)
     assert longest <= 2

@@ -109,9 +109,9 @@ def _line(
 def _code(text: str) -> str:
     """Return the QR code (ISO/IEC 18004), level M, as one filled path of row runs."""
     barcode = zxingcpp.create_barcode(text, zxingcpp.BarcodeFormat.QRCode, ec_level="M")
-    image = memoryview(barcode.to_image(scale=1, add_quiet_zones=False))
+    image = barcode.to_image(scale=1, add_quiet_zones=False)
     modules = image.shape[0]
-    pixels = bytes(image)
+    pixels = bytes(image)  # type: ignore[call-overload]
     runs = []
     for row in range(modules):
         line = pixels[row * modules : (row + 1) * modules]

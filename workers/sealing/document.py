@@ -155,10 +155,7 @@ class Document:
         """
         tree = self.dictionary(self.root.get("/Pages"), "page tree")
         count = self._count(tree)
-        if wanted == "last":
-            index = count - 1
-        else:
-            index = int(wanted) - 1
+        index = count - 1 if wanted == "last" else int(wanted) - 1
         if count > 0 and 0 <= index < count:
             page = self._descend(index)
             if page is not None:
@@ -232,9 +229,7 @@ class Document:
                 number += 1
                 yield Page(number, reference, node, inherited)
 
-    def _inherit(
-        self, above: dict[str, PdfObject], node: DictionaryObject
-    ) -> dict[str, PdfObject]:
+    def _inherit(self, above: dict[str, PdfObject], node: DictionaryObject) -> dict[str, PdfObject]:
         return above | {key: node.raw_get(key) for key in INHERITED if key in node}
 
     def _read(self, number: int) -> Any:
@@ -303,6 +298,4 @@ class Document:
             stream.seek(before)
 
     def _is_section(self, offset: int) -> bool:
-        return self.data.startswith(b"xref", offset) or bool(
-            _OBJECT_HEAD.match(self.data, offset)
-        )
+        return self.data.startswith(b"xref", offset) or bool(_OBJECT_HEAD.match(self.data, offset))

@@ -21,9 +21,7 @@ class Signer:
     certificates: tuple[x509.Certificate, ...]
 
     @classmethod
-    def from_pem(
-        cls, key_pem: bytes, chain_pem: bytes, passphrase: bytes | None = None
-    ) -> Self:
+    def from_pem(cls, key_pem: bytes, chain_pem: bytes, passphrase: bytes | None = None) -> Self:
         """Load a key and its certificates.
 
         Args:

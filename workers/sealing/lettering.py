@@ -61,8 +61,6 @@ def strokes(text: str) -> str:
     path = []
     for place, letter in enumerate(text.upper()):
         for line in filter(None, _STROKES.get(letter, "").split(";")):
-            points = [
-                f"{int(point[0]) + place * ADVANCE} {point[1]}" for point in line.split()
-            ]
+            points = [f"{int(point[0]) + place * ADVANCE} {point[1]}" for point in line.split()]
             path.append(f"{points[0]} m " + " ".join(f"{point} l" for point in points[1:]))
     return " ".join(path)

@@ -130,9 +130,7 @@ def resolve(placement: Placement, page: Page) -> Box:
     return Box(page.number, rectangle, width / unit, height / unit, shown.rotation)
 
 
-def _position(
-    placement: Placement, page_width: float, page_height: float
-) -> tuple[float, float]:
+def _position(placement: Placement, page_width: float, page_height: float) -> tuple[float, float]:
     if placement.x is not None and placement.y is not None:
         return placement.x, placement.y
     corner = placement.corner or "bottom-right"

@@ -74,13 +74,16 @@ class Revision:
             for _, (offset, generation) in sorted(offsets.items())
         )
         index = b" ".join(b"%d %d" % run for run in _runs(offsets))
-        return b"%d 0 obj\n<</Type/XRef/W[1 %d 2]/Index[%s]/Length %d%s>>stream\n%s\nendstream\nendobj\n" % (
-            number,
-            wide,
-            index,
-            len(rows),
-            self._trailer_entries(self._next),
-            rows,
+        return (
+            b"%d 0 obj\n<</Type/XRef/W[1 %d 2]/Index[%s]/Length %d%s>>stream\n%s\nendstream\nendobj\n"
+            % (
+                number,
+                wide,
+                index,
+                len(rows),
+                self._trailer_entries(self._next),
+                rows,
+            )
         )
 
     def _trailer_entries(self, size: int) -> bytes:

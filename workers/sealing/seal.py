@@ -213,9 +213,7 @@ def _form(stamp: Stamp, box: Box) -> bytes:
     ) % (box.width, box.height, *box.upright, appearance.RESOURCES, len(content), content)
 
 
-def _annotation(
-    kind: bytes, stamp: Stamp, box: Box, page: IndirectObject, drawing: int
-) -> bytes:
+def _annotation(kind: bytes, stamp: Stamp, box: Box, page: IndirectObject, drawing: int) -> bytes:
     described = _text(
         f"Meterai elektronik SPECIMEN (electronic stamp, specimen) {stamp.serial},"
         f" Rp {stamp.face_value:,}, {stamp.date:%d-%m-%Y}"
@@ -233,9 +231,7 @@ def _annotation(
     )
 
 
-def _signature_dictionary(
-    signer: Signer, at: datetime, reason: str, location: str | None
-) -> bytes:
+def _signature_dictionary(signer: Signer, at: datetime, reason: str, location: str | None) -> bytes:
     """Return the signature's dictionary (12.8.1; EN 319 142-1, 6.3) with room for the signature."""
     room = signature.length(signer) * 2
     entries = [

@@ -81,8 +81,6 @@ def _constant_parts(signer: Signer) -> tuple[bytes, bytes]:
 
 def _content_info(signer: Signer, attributes: bytes, signature: bytes) -> bytes:
     before, begin = _constant_parts(signer)
-    information = sequence(
-        begin, attributes, _SHA256_WITH_RSA, tlv(OCTET_STRING, signature)
-    )
+    information = sequence(begin, attributes, _SHA256_WITH_RSA, tlv(OCTET_STRING, signature))
     signed_data = sequence(before, set_of([information]))
     return sequence(_SIGNED_DATA, tlv(_EXPLICIT_0, signed_data))

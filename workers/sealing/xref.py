@@ -172,9 +172,7 @@ def _offset(trailer: DictionaryObject, key: str) -> int | None:
     return int(value) if isinstance(value, int | float) and value > 0 else None
 
 
-def _section(
-    data: bytes, at: int, parse: Parser
-) -> tuple[list[Finder], DictionaryObject, bool]:
+def _section(data: bytes, at: int, parse: Parser) -> tuple[list[Finder], DictionaryObject, bool]:
     if 0 <= at < len(data):
         while at < len(data) and data[at] in b"\x00\t\n\x0c\r ":
             at += 1
@@ -213,14 +211,10 @@ def _table_section(
 
 def _is_regular(data: bytes, start: int, end: int) -> bool:
     """Say whether the first and last entry stand where entries of 20 bytes would."""
-    return (
-        _IN_USE.match(data, start) is not None and _IN_USE.match(data, end - _ENTRY) is not None
-    )
+    return _IN_USE.match(data, start) is not None and _IN_USE.match(data, end - _ENTRY) is not None
 
 
-def _loose_entries(
-    data: bytes, at: int, first: int, count: int
-) -> tuple[dict[int, Place], int]:
+def _loose_entries(data: bytes, at: int, first: int, count: int) -> tuple[dict[int, Place], int]:
     entries: dict[int, Place] = {}
     for number in range(first, first + count):
         entry = _LOOSE_ENTRY.match(data, at)

@@ -1,0 +1,294 @@
+"""`stampede …`: the command line. Every command says in one sentence what went wrong, if it did."""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import click
+from pydantic import ValidationError
+from sqlalchemy import Connection
+from sqlalchemy.exc import OperationalError, ProgrammingError
+
+from common import audit, database, job_records, ledger, partners
+from common.partners import Mode
+from common.settings import Settings, data_dir_from_environment, env_file
+from deploy import demo as demo_run
+from deploy import firststart, local
+from deploy.demo import DemoError
+from deploy.processes import CrashedError
+from deploy.servers import ServerError
+from workers.checking import UncheckableError, check
+
+TRUSTED = Path("keys/specimen/root.crt.pem")
+as_json = click.option("--json", "json_", is_flag=True, help="Print one JSON object at the end.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    help="Data folder.  [default: $STAMPEDE_DATA_DIR, else ./var]",
+)
+def main(data: Path | None) -> None:
+    r"""Stampede: stamps and signs PDF documents, also in the last hour.
+
+    \b
+    Examples:
+      stampede up                                          run everything on this machine
+      stampede demo                                        see one letter being stamped
+      stampede partner create "Portal A"
+      stampede key issue --partner "Portal A" --mode test
+      stampede quota topup --partner "Portal A" --amount 500 --reference invoice-17
+      stampede verify stamped.pdf
+    """
+    if data is not None:
+        os.environ["STAMPEDE_DATA_DIR"] = str(data)
+
+
+@main.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", default=8000, show_default=True, help="Port of the web server.")
+@click.option("--flower-port", type=int, help="Port of Flower.  [default: port + 1000]")
+@click.option(
+    "--max-workers",
+    default=max(2, os.cpu_count() or 1),
+    show_default=True,
+    type=click.IntRange(1),
+    help="Stamp processes that autoscaling may start.",
+)
+def up(host: str, port: int, flower_port: int | None, max_workers: int) -> None:
+    """Run everything on this machine until Ctrl-C.
+
+    PostgreSQL and Valkey are started too, unless STAMPEDE_DATABASE_URL or STAMPEDE_BROKER_URL name
+    others. All state lies in the data folder and survives a restart.
+    """
+    choices = local.Choices(_data(), host, port, flower_port or port + 1000, max_workers)
+    try:
+        local.up(choices, click.echo)
+    except (local.UpError, ServerError, CrashedError) as error:
+        raise click.ClickException(str(error)) from error
+    except (OperationalError, ProgrammingError) as error:
+        raise click.ClickException(f"the database cannot be used: {_first_line(error)}") from error
+    click.echo("ended; nothing is left running")
+
+
+@main.command()
+@click.option("--url", help="Address of the running copy.  [default: from its settings]")
+@click.option("--output", type=click.Path(path_type=Path), help="Where to save the stamped file.")
+@as_json
+def demo(url: str | None, output: Path | None, json_: bool) -> None:
+    """Submit a sample letter to the running copy, watch it, save and verify the result."""
+    keys = firststart.read_demo(_data())
+    if keys is None:
+        raise click.ClickException(f"no demo partner in {_data()}; start a copy with 'make up'")
+    try:
+        outcome = demo_run.run_demo(
+            url=url or _settings().public_url,
+            keys=keys,
+            letter=firststart.make_letter(_data()).read_bytes(),
+            output=output,
+            trust_roots_pem=(_data() / TRUSTED).read_bytes(),
+            say=lambda line: click.echo(line, err=json_),
+        )
+    except DemoError as error:
+        raise click.ClickException(str(error)) from error
+    if json_:
+        _print_json(outcome.as_json())
+    else:
+        click.echo(f"done in {outcome.seconds} s")
+
+
+@main.group()
+def partner() -> None:
+    """Partners: who submits documents by API."""
+
+
+@partner.command("create")
+@click.argument("name")
+def partner_create(name: str) -> None:
+    """Make a partner; one of this name that exists already is left as it is."""
+    with _transaction() as connection:
+        made = partners.create(connection, name=name)
+    click.echo(f"{made.id}  {made.name}")
+
+
+@main.group()
+def key() -> None:
+    """API keys of partners."""
+
+
+@key.command("issue")
+@click.option("--partner", "name", required=True, help="The partner's name.")
+@click.option("--mode", type=click.Choice([m.value for m in Mode]), required=True)
+@click.option("--label", default="", help="What the key is for.")
+def key_issue(name: str, mode: str, label: str) -> None:
+    """Make a key. It is shown this once and kept only as a digest."""
+    with _transaction() as connection:
+        owner = _partner(connection, name)
+        issued = partners.issue_key(
+            connection, partner_id=owner.id, mode=Mode(mode), label=label or name
+        )
+    click.echo(f"{issued.id}  {issued.secret}")
+
+
+@key.command("revoke")
+@click.argument("key_id", type=click.UUID)
+def key_revoke(key_id: UUID) -> None:
+    """Make a key useless from now on."""
+    try:
+        with _transaction() as connection:
+            partners.revoke_key(connection, key_id)
+    except partners.UnknownKeyError as error:
+        raise click.ClickException(f"there is no key {key_id}") from error
+    click.echo(f"{key_id}  revoked")
+
+
+@main.group()
+def quota() -> None:
+    """Quota of partners, counted in stamps."""
+
+
+@quota.command("topup")
+@click.option("--partner", "name", required=True, help="The partner's name.")
+@click.option("--amount", type=click.IntRange(1, 1_000_000_000), required=True, help="Stamps.")
+@click.option("--reference", required=True, help="Name of the payment; counts once.")
+def quota_topup(name: str, amount: int, reference: str) -> None:
+    """Add stamps to a partner's live quota; the same reference again changes nothing."""
+    try:
+        with _transaction() as connection:
+            balance = ledger.top_up(
+                connection,
+                partner_id=_partner(connection, name).id,
+                amount=amount,
+                reference=reference,
+            )
+    except ledger.ReferenceReusedError as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(", ".join(f"{what} {count}" for what, count in asdict(balance).items()))
+
+
+@main.group()
+def job() -> None:
+    """Jobs."""
+
+
+@job.command("show")
+@click.argument("job_id", type=click.UUID)
+@as_json
+def job_show(job_id: UUID, json_: bool) -> None:
+    """Show all that is known of a job."""
+    with _transaction() as connection:
+        found = job_records.show(connection, job_id)
+    if found is None:
+        raise click.ClickException(f"there is no job {job_id}")
+    facts = {name: _plain(value) for name, value in asdict(found).items() if name != "receipt"}
+    if json_:
+        _print_json(facts)
+        return
+    for name, value in facts.items():
+        click.echo(f"{name:<20} {value}")
+
+
+@main.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--trust",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Certificates to trust, PEM.  [default: the data folder's SPECIMEN root]",
+)
+@as_json
+def verify(file: Path, trust: Path | None, json_: bool) -> None:
+    """Check every signature of FILE; ends with 1 unless all are intact and trusted."""
+    roots = trust or _data() / TRUSTED
+    if not roots.exists():
+        raise click.ClickException(f"no certificates in {roots}; name some with --trust")
+    try:
+        checked = check(file.read_bytes(), trust_roots_pem=roots.read_bytes())
+    except UncheckableError as error:
+        raise click.ClickException(f"{file} cannot be read as a PDF: {error}") from error
+    if json_:
+        _print_json(checked.as_json())
+    else:
+        for signature in checked.signatures:
+            for name, value in asdict(signature).items():
+                click.echo(f"{name:<14} {value}")
+            click.echo("")
+        click.echo("good" if checked.good else "NOT good" if checked.signatures else "not signed")
+    sys.exit(0 if checked.good else 1)
+
+
+@main.command("audit")
+@as_json
+def audit_command(json_: bool) -> None:
+    """Check every invariant over the whole database; ends with 1 where one does not hold."""
+    with _transaction() as connection:
+        found = audit.audit(connection)
+    if json_:
+        _print_json(found.as_json())
+    else:
+        for violation in found.violations:
+            click.echo(f"VIOLATED  {violation.rule}: {', '.join(violation.ids)}")
+        click.echo(
+            f"{found.jobs} jobs, {len(found.violations)} of {len(audit.RULES)} rules violated"
+        )
+    sys.exit(1 if found.violations else 0)
+
+
+def _data() -> Path:
+    return data_dir_from_environment()
+
+
+def _settings() -> Settings:
+    try:
+        return Settings.load()
+    except ValidationError as error:
+        names = ", ".join(f"STAMPEDE_{str(e['loc'][0]).upper()}" for e in error.errors())
+        raise click.ClickException(
+            f"no usable settings in {env_file()}: {names}; start a copy with 'make up', or set them"
+        ) from error
+
+
+@contextmanager
+def _transaction() -> Iterator[Connection]:
+    opened = database.connect(_settings())
+    try:
+        with opened.transaction() as connection:
+            yield connection
+    except (OperationalError, ProgrammingError) as error:
+        raise click.ClickException(
+            f"the database cannot be used; is the copy running? {_first_line(error)}"
+        ) from error
+    finally:
+        opened.close()
+
+
+def _partner(connection: Connection, name: str) -> partners.Partner:
+    try:
+        return partners.find_by_name(connection, name)
+    except partners.UnknownPartnerError as error:
+        raise click.ClickException(
+            f"there is no partner '{name}'; make it with: stampede partner create '{name}'"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
+
+
+def _plain(value: Any) -> Any:
+    turn: Callable[[Any], Any] = bytes.hex if isinstance(value, bytes) else str
+    return value if isinstance(value, dict | int | str | None) else turn(value)
+
+
+def _print_json(value: Any) -> None:
+    click.echo(json.dumps(value))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""What a data folder gets at its first start and keeps: keys, settings, a demo partner, a letter."""
+
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from dotenv import dotenv_values
+
+from common import ledger, partners
+from common.database import Database
+from common.partners import Mode
+from common.settings import ENV_FILE_NAME
+from deploy.sample import sample_letter
+from deploy.specimen import make_specimen_chain
+
+DEMO_FILE_NAME = "demo.env"
+DEMO_PARTNER = "demo"
+DEMO_QUOTA = 1000
+_FLOWER_USER = "ops"
+
+
+@dataclass(frozen=True, slots=True)
+class Demo:
+    """The demo partner's keys."""
+
+    test_key: str
+    live_key: str
+
+
+def write_privately(path: Path, content: bytes) -> None:
+    """Write a file that only its owner reads; it appears whole or not at all."""
+    building = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(building, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    building.replace(path)
+
+
+def read_variables(path: Path) -> dict[str, str]:
+    """Return the variables of a settings file; none when it is missing."""
+    return {name: value for name, value in dotenv_values(path).items() if value is not None}
+
+
+def write_variables(path: Path, variables: Mapping[str, str]) -> None:
+    """Write a settings file, each value quoted."""
+    lines = [f"{name}='{value}'" for name, value in sorted(variables.items())]
+    write_privately(path, ("\n".join(lines) + "\n").encode())
+
+
+def make_settings(data: Path, *, changing: Mapping[str, str]) -> dict[str, str]:
+    """Return the settings of a data folder, making keys and secrets that it does not have yet.
+
+    Args:
+        data: the data folder, absolute.
+        changing: what every start decides anew: addresses and ports.
+    """
+    file = data / ENV_FILE_NAME
+    receipt_key = data / "keys" / "receipt.key.pem"
+    chain = make_specimen_chain(data / "keys" / "specimen")
+    if not receipt_key.exists():
+        write_privately(
+            receipt_key,
+            Ed25519PrivateKey.generate().private_bytes(
+                Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+            ),
+        )
+    fresh = {
+        "STAMPEDE_LINK_KEY": secrets.token_urlsafe(32),
+        "STAMPEDE_WEBHOOK_ALLOW_PRIVATE": "true",
+        "FLOWER_BASIC_AUTH": f"{_FLOWER_USER}:{secrets.token_urlsafe(12)}",
+    }
+    places = {
+        "STAMPEDE_RECEIPT_KEY_FILE": str(receipt_key),
+        "STAMPEDE_SIGNING_KEY_FILE": str(chain.signer_key),
+        "STAMPEDE_SIGNING_CHAIN_FILE": str(chain.chain),
+    }
+    chosen = {n: v for n, v in os.environ.items() if n.startswith("STAMPEDE_")}
+    variables = fresh | read_variables(file) | places | chosen | dict(changing)
+    variables["STAMPEDE_DATA_DIR"] = str(data)
+    variables.pop("STAMPEDE_ENV_FILE", None)
+    write_variables(file, variables)
+    return variables
+
+
+def make_demo(data: Path, database: Database) -> Demo:
+    """Return the demo partner's keys, making partner, keys and quota once."""
+    file = data / DEMO_FILE_NAME
+    known = read_demo(data)
+    if known is not None:
+        return known
+    with database.transaction() as connection:
+        partner = partners.create(connection, name=DEMO_PARTNER)
+        test, live = (
+            partners.issue_key(connection, partner_id=partner.id, mode=mode, label=DEMO_PARTNER)
+            for mode in (Mode.TEST, Mode.LIVE)
+        )
+        ledger.top_up(connection, partner_id=partner.id, amount=DEMO_QUOTA, reference="first start")
+    write_variables(file, {"TEST_KEY": test.secret, "LIVE_KEY": live.secret})
+    return Demo(test.secret, live.secret)
+
+
+def read_demo(data: Path) -> Demo | None:
+    """Return the demo partner's keys, or None before the first start."""
+    known = read_variables(data / DEMO_FILE_NAME)
+    if "TEST_KEY" not in known or "LIVE_KEY" not in known:
+        return None
+    return Demo(known["TEST_KEY"], known["LIVE_KEY"])
+
+
+def make_letter(data: Path) -> Path:
+    """Return where the sample letter lies, writing it once."""
+    letter = data / "sample-letter.pdf"
+    if not letter.exists():
+        letter.write_bytes(sample_letter())
+    return letter

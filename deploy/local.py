@@ -1,0 +1,320 @@
+"""Everything on one machine: starts all parts in order, watches them, ends them in order.
+
+One process at the top, everything else its child. A child that ends on its own ends the whole with
+one clear sentence: a copy that half works would only puzzle whoever runs it.
+"""
+
+import fcntl
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import IO
+
+import httpx
+from celery import Celery
+
+from common import database, lanes
+from common.settings import Settings
+from deploy import firststart
+from deploy.firststart import Demo
+from deploy.processes import Process, end_all
+from deploy.servers import ROOT, Postgres, Server, Valkey, is_free
+
+READY_SECONDS = 90
+DRAIN_SECONDS = 60
+
+
+class UpError(RuntimeError):
+    """The copy cannot run; the text is one sentence for people."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What a person may choose for a copy."""
+
+    data: Path
+    host: str
+    port: int
+    flower_port: int
+    max_workers: int
+
+
+class Interrupted(BaseException):
+    """Somebody asked for the end."""
+
+
+class Copy:
+    """One running copy: its servers and processes, in the order they were started."""
+
+    def __init__(self, choices: Choices, say: Callable[[str], None]) -> None:
+        """Take the choices, and how to tell about progress."""
+        self._choices = choices
+        self._say = say
+        self._data = choices.data.resolve()
+        self._servers: list[Server] = []
+        self._processes: list[Process] = []
+        self._variables: dict[str, str] = {}
+
+    def run(self) -> None:
+        """Start everything, tell where it is, and watch it until somebody asks for the end.
+
+        Raises:
+            UpError, ServerError, CrashedError: something is in the way; all is ended again.
+        """
+        self._make_folder()
+        with self._only_copy(), _signals_raise():
+            try:
+                self._start()
+                while True:
+                    for process in self._processes:
+                        process.check()
+                    for server in self._servers:
+                        if server.process is not None and server.process.poll() is not None:
+                            raise UpError(f"{server.name} ended; its log is {server.log}")
+                    time.sleep(0.5)
+            except Interrupted:
+                self._say("ending: taking no more requests, finishing what is being stamped …")
+            finally:
+                self._end()
+
+    def _start(self) -> None:
+        choices = self._choices
+        for port, what, option in (
+            (choices.port, "the web server", "PORT=…"),
+            (choices.flower_port, "Flower", "FLOWER_PORT=…"),
+        ):
+            if not is_free(port, choices.host):
+                raise UpError(
+                    f"port {port} for {what} is in use; end what uses it, or choose another with"
+                    f" {option}"
+                )
+        self._say("keys and settings")
+        changing = {"STAMPEDE_PUBLIC_URL": self._public_url()}
+        changing |= self._start_servers()
+        self._variables = firststart.make_settings(self._data, changing=changing)
+        settings = self._settings()
+        self._say("database tables")
+        database.migrate(settings.database_url)
+        connected = database.connect(settings)
+        demo = firststart.make_demo(self._data, connected)
+        connected.close()
+        letter = firststart.make_letter(self._data)
+        self._start_processes()
+        self._wait_until_ready(lanes.make_celery(settings))
+        self._tell(demo, letter)
+
+    def _start_servers(self) -> dict[str, str]:
+        """Start the embedded servers that no setting replaces; returns their addresses."""
+        addresses = {}
+        for variable, server in (
+            ("STAMPEDE_DATABASE_URL", Postgres(self._data / "postgres")),
+            ("STAMPEDE_BROKER_URL", Valkey(self._data / "valkey")),
+        ):
+            if variable in os.environ:
+                self._say(f"{server.name}: the one that {variable} names")
+                continue
+            self._say(server.name)
+            self._servers.append(server)
+            server.start()
+            addresses[variable] = server.url
+        return addresses
+
+    def _start_processes(self) -> None:
+        choices = self._choices
+        metrics = self._data / "metrics"
+        shutil.rmtree(metrics, ignore_errors=True)
+        metrics.mkdir()
+        celery = [sys.executable, "-m", "celery", "-A", "workers.app"]
+        worker = [*celery, "worker", "--loglevel", "INFO", "-E"]
+        web = [
+            *(sys.executable, "-m", "granian", "--interface", "wsgi", "--factory"),
+            *("--host", choices.host, "--port", str(choices.port)),
+            *("--blocking-threads", "8", "--workers-kill-timeout", "20", "--no-ws"),
+            "web.app:create_app",
+        ]
+        stamp = [
+            *(*worker, "-n", "stamp@%h", "-Q", ",".join(lanes.STAMP_LANES)),
+            *("--autoscale", f"{choices.max_workers},1"),
+        ]
+        courier = [
+            *(*worker, "-n", "courier@%h", "--pool", "threads", "-c", "8"),
+            *("-Q", ",".join((lanes.WEBHOOK_LANE, lanes.CHECK_LANE, lanes.UPKEEP_LANE))),
+        ]
+        beat = [*celery, "beat", "--loglevel", "INFO", "-s", str(self._data / "beat-schedule")]
+        flower = [
+            *(*celery, "flower", f"--address={choices.host}", f"--port={choices.flower_port}"),
+            *(f"--db={self._data / 'flower'}", "--persistent=True", "--state_save_interval=5000"),
+        ]
+        # The front end has no use for the stamping key and the workers none for the receipt key.
+        for name, command, kept_from in (
+            ("web", web, ("STAMPEDE_SIGNING_", "FLOWER_")),
+            ("stamp", stamp, ("STAMPEDE_RECEIPT_", "FLOWER_")),
+            ("courier", courier, ("STAMPEDE_RECEIPT_", "FLOWER_")),
+            ("beat", beat, ("STAMPEDE_RECEIPT_", "FLOWER_")),
+            ("flower", flower, ("STAMPEDE_RECEIPT_",)),
+        ):
+            self._say(name)
+            environment = (
+                os.environ
+                | self._variables
+                | {
+                    "STAMPEDE_ENV_FILE": os.devnull,
+                    "PROMETHEUS_MULTIPROC_DIR": str(metrics),
+                    "PYTHONUNBUFFERED": "1",
+                }
+            )
+            environment = {n: v for n, v in environment.items() if not n.startswith(kept_from)}
+            process = Process(name, command, environment, self._data / "logs" / f"{name}.log")
+            self._processes.append(process)
+            process.start(ROOT)
+
+    def _wait_until_ready(self, celery: Celery) -> None:
+        def workers_answer() -> bool:
+            try:
+                answers = celery.control.ping(timeout=1.0)
+            except OSError:
+                return False
+            names = {name.partition("@")[0] for answer in answers for name in answer}
+            return {"stamp", "courier"} <= names
+
+        flower = f"http://{self._reachable_host()}:{self._choices.flower_port}/"
+        checks: tuple[tuple[str, Callable[[], bool]], ...] = (
+            ("web", lambda: _answers(f"{self._local_url()}/readyz", {200})),
+            ("the workers", workers_answer),
+            ("Flower", lambda: _answers(flower, {200, 401})),
+        )
+        for what, ready in checks:
+            self._say(f"waiting for {what}")
+            deadline = time.monotonic() + READY_SECONDS
+            while not ready():
+                for process in self._processes:
+                    process.check()
+                if time.monotonic() > deadline:
+                    raise UpError(
+                        f"{what} did not answer within {READY_SECONDS} s; see {self._data / 'logs'}"
+                    )
+                time.sleep(0.2)
+
+    def _end(self) -> None:
+        """End in order: first who brings work, then who does it, then who keeps it."""
+        by_name = {process.name: process for process in self._processes}
+        try:
+            for names in (("web", "beat"), ("stamp", "courier", "flower")):
+                end_all([by_name[n] for n in names if n in by_name], seconds=DRAIN_SECONDS)
+        except Interrupted:
+            self._say("ending at once")
+            for process in self._processes:
+                process.kill()
+        for server in reversed(self._servers):
+            server.stop()
+
+    def _make_folder(self) -> None:
+        try:
+            self._data.mkdir(parents=True, exist_ok=True)
+            for folder in ("keys", "logs"):
+                (self._data / folder).mkdir(exist_ok=True)
+            probe = self._data / ".probe"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise UpError(
+                f"cannot write into {self._data} ({error.strerror}); choose another folder with"
+                " DATA=…"
+            ) from error
+
+    @contextmanager
+    def _only_copy(self) -> Iterator[IO[str]]:
+        """Hold the data folder; a second copy on the same folder would spoil it."""
+        with (self._data / "up.lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise UpError(
+                    f"another copy is running on {self._data}; end it, or choose another folder"
+                    " with DATA=… and other ports with PORT=…"
+                ) from error
+            yield lock
+
+    def _settings(self) -> Settings:
+        names = Settings.model_fields
+        values = {
+            name: self._variables[f"STAMPEDE_{name.upper()}"]
+            for name in names
+            if f"STAMPEDE_{name.upper()}" in self._variables
+        }
+        return Settings(**values)  # type: ignore[arg-type]
+
+    def _reachable_host(self) -> str:
+        everywhere = self._choices.host in ("0.0.0.0", "::")  # noqa: S104
+        return "127.0.0.1" if everywhere else self._choices.host
+
+    def _local_url(self) -> str:
+        return f"http://{self._reachable_host()}:{self._choices.port}"
+
+    def _public_url(self) -> str:
+        return os.environ.get("STAMPEDE_PUBLIC_URL", self._local_url())
+
+    def _tell(self, demo: Demo, letter: Path) -> None:
+        user, _, password = self._variables["FLOWER_BASIC_AUTH"].partition(":")
+        rows = [(p.name, p.pid, p.log) for p in self._processes]
+        rows += [(s.name, s.process.pid if s.process else 0, s.log) for s in self._servers]
+        flower = f"http://{self._reachable_host()}:{self._choices.flower_port}"
+        lines = [
+            "",
+            "Stampede is up. Everything it stamps is a SPECIMEN without any value as duty.",
+            "",
+            *(f"    {name:<12} pid {pid:<8} {log}" for name, pid, log in rows),
+            "",
+            f"    web          {self._public_url()}    API: {self._public_url()}/docs",
+            f"    Flower       {flower}    user {user}, password {password}",
+            f"    test key     {demo.test_key}",
+            f"    live key     {demo.live_key}",
+            "",
+            "Try it:",
+            "",
+            f"    curl -sS -H 'Authorization: Bearer {demo.test_key}' \\",
+            f"         -F document=@{letter} {self._public_url()}/v1/jobs",
+            "",
+            "or, in another terminal: make demo. Ctrl-C here finishes what is being stamped and ends.",
+        ]
+        for line in lines:
+            self._say(line)
+
+
+def up(choices: Choices, say: Callable[[str], None]) -> None:
+    """Run a copy until somebody asks for its end.
+
+    Raises:
+        UpError, ServerError, CrashedError: one sentence that says what is in the way.
+    """
+    Copy(choices, say).run()
+
+
+@contextmanager
+def _signals_raise() -> Iterator[None]:
+    """Turn Ctrl-C and SIGTERM into `Interrupted` while the block runs."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise Interrupted
+
+    kinds: Sequence[signal.Signals] = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [signal.signal(kind, interrupt) for kind in kinds]
+    try:
+        yield
+    finally:
+        for kind, handler in zip(kinds, before, strict=True):
+            signal.signal(kind, handler)
+
+
+def _answers(url: str, statuses: set[int]) -> bool:
+    try:
+        return httpx.get(url, timeout=2, trust_env=False).status_code in statuses
+    except httpx.TransportError:
+        return False

@@ -1,0 +1,133 @@
+"""The child processes of one machine: started with a log of their own, watched, and ended in order."""
+
+import os
+import signal
+import subprocess
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from deploy.servers import child
+
+LOG_BYTES = 10 * 1024 * 1024
+_TAIL_LINES = 8
+
+
+class CrashedError(RuntimeError):
+    """A child ended that should not have; the text is for people."""
+
+
+@dataclass(slots=True)
+class Process:
+    """One program: its command after `python -m`, its variables and its log."""
+
+    name: str
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    log: Path
+    # How it is asked to finish what it is doing and end.
+    drain_signal: signal.Signals = signal.SIGTERM
+    popen: subprocess.Popen[bytes] | None = field(default=None, init=False)
+
+    def start(self, working_directory: Path) -> None:
+        """Start in a session of its own, so that a terminal's Ctrl-C does not reach it."""
+        keep_short(self.log)
+        with self.log.open("ab") as log:
+            self.popen = subprocess.Popen(
+                child(list(self.command)),
+                cwd=working_directory,
+                env=dict(self.environment),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    @property
+    def pid(self) -> int:
+        """Return the process id; it is that of the program itself."""
+        return self.popen.pid if self.popen is not None else 0
+
+    def check(self) -> None:
+        """Notice that the program has ended.
+
+        Raises:
+            CrashedError: says how it ended and what it said last.
+        """
+        if self.popen is None or self.popen.poll() is None:
+            return
+        code = self.popen.returncode
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
+        raise CrashedError(f"{self.name} {how}; its log is {self.log}{_last_words(self.log)}")
+
+    def ask_to_end(self) -> None:
+        """Ask the program to finish what it is doing and end."""
+        if self.popen is not None and self.popen.poll() is None:
+            self.popen.send_signal(self.drain_signal)
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for the end; returns whether it came in time."""
+        if self.popen is None:
+            return True
+        try:
+            self.popen.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def kill(self) -> None:
+        """End the program and whatever it started, now."""
+        if self.popen is None or self.popen.poll() is not None:
+            return
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            for pid in (*descendants(self.popen.pid), self.popen.pid):
+                _signal(pid, number)
+            if self.wait(2):
+                return
+
+
+def descendants(pid: int) -> list[int]:
+    """Return the processes that a process started, and theirs, deepest first (Linux)."""
+    try:
+        tasks = list(Path(f"/proc/{pid}/task").iterdir())
+        children = [
+            int(found) for task in tasks for found in (task / "children").read_text().split()
+        ]
+    except OSError:
+        return []
+    return [pid for own in children for pid in (*descendants(own), own)]
+
+
+def keep_short(log: Path) -> None:
+    """Move a long log aside before it is appended to; one earlier file is kept."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    if log.exists() and log.stat().st_size > LOG_BYTES:
+        log.replace(log.with_suffix(".log.1"))
+
+
+def end_all(processes: Sequence[Process], *, seconds: float) -> None:
+    """Ask programs to end together, and end by force what has not within the time."""
+    for process in processes:
+        process.ask_to_end()
+    deadline = time.monotonic() + seconds
+    for process in processes:
+        if not process.wait(max(0.0, deadline - time.monotonic())):
+            process.kill()
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return
+
+
+def _last_words(log: Path) -> str:
+    try:
+        with log.open(errors="replace") as lines:
+            last = deque(lines, maxlen=_TAIL_LINES)
+    except OSError:
+        return ""
+    return "\n" + "".join(f"    {line}" for line in last).rstrip() if last else ""
