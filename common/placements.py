@@ -25,8 +25,10 @@ class Placement(BaseModel):
     corner: Corner | None = Field(
         None, description="A corner of the page instead of x and y; `bottom-right` by default."
     )
-    width: Side = Field(80.0, description="Width of the stamp in points.")
-    height: Side = Field(80.0, description="Height of the stamp in points.")
+    width: Side | None = Field(
+        None, description="Width of the stamp in points; 80, or less in a corner of a small page."
+    )
+    height: Side | None = Field(None, description="Height of the stamp in points; as the width.")
 
     @model_validator(mode="after")
     def _one_way_to_say_where(self) -> Self:

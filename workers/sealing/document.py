@@ -4,12 +4,12 @@ A document that is not built as it says (a wrong `startxref`, entries that point
 refused: a revision that is appended to it would be found by lenient readers only.
 """
 
+import os
 import re
 from collections.abc import Iterator
 from io import BytesIO
 from typing import Any
 
-from pypdf.errors import PyPdfError
 from pypdf.generic import (
     ArrayObject,
     DictionaryObject,
@@ -22,6 +22,7 @@ from pypdf.generic import (
 
 from workers.sealing import xref
 from workers.sealing.errors import SealingError
+from workers.sealing.streams import decoded
 from workers.sealing.xref import InFile, InStream
 
 # Deeper or wider than any real document's page tree and forms.
@@ -29,8 +30,8 @@ MAX_DEPTH = 200
 MAX_NODES = 200_000
 # Objects that may be read for one sealing.
 MAX_READS = 250_000
-MAX_OBJECT_STREAM = 64 * 1024 * 1024
 
+_WHITE_SPACE = b"\x00\t\n\x0c\r "
 _STARTXREF = re.compile(rb"startxref[\s\x00]+(\d{1,12})")
 _OBJECT_HEAD = re.compile(rb"[\s\x00]*(\d{1,10})[\s\x00]+(\d{1,5})[\s\x00]+obj\b[\s\x00]*")
 
@@ -67,7 +68,7 @@ class Document:
     Stands in for pypdf's reader towards pypdf's parser, which asks for `strict` and `get_object`.
     """
 
-    strict = False
+    strict: bool
 
     def __init__(self, data: bytes) -> None:
         """Find the cross-reference and the catalogue.
@@ -91,7 +92,10 @@ class Document:
         self.startxref = int(found[1])
         # With junk before the header, offsets count from the header in most files, but not in all.
         self.shift = 0 if header == 0 or self._is_section(self.startxref) else header
+        # What other readers start from must be right to the letter; inside, pypdf may be lenient.
+        self.strict = True
         self.xref = xref.read(data, self.startxref, self.shift, self._parse_at)
+        self.strict = False
         self.trailer = self.xref.trailer
         if "/Encrypt" in self.trailer:
             raise SealingError("document_encrypted")
@@ -248,7 +252,7 @@ class Document:
         container = self.get_object(place.stream)
         if not isinstance(container, StreamObject) or container.get("/Type") != "/ObjStm":
             raise SealingError("document_unreadable", reason="object stream")
-        content = self._decoded(container)
+        content = decoded(container, "object stream")
         index = self._object_streams.get(place.stream)
         if index is None:
             index = self._object_index(container, content)
@@ -272,15 +276,6 @@ class Document:
             for number, offset in zip(numbers[::2], numbers[1::2], strict=False)
         ]
 
-    def _decoded(self, stream: StreamObject) -> bytes:
-        try:
-            content = stream.get_data()
-        except (PyPdfError, ValueError, TypeError, KeyError) as error:
-            raise SealingError("document_unreadable", reason="stream") from error
-        if len(content) > MAX_OBJECT_STREAM:
-            raise SealingError("document_unprocessable", reason="object stream")
-        return content
-
     def _parse_at(self, position: int) -> Any:
         return self._parse(self._stream, position)
 
@@ -288,11 +283,17 @@ class Document:
         # pypdf's lengths may be references: reading on continues where this object is.
         before = stream.tell()
         stream.seek(position)
+        while (byte := stream.read(1)) and byte in _WHITE_SPACE:
+            pass
+        stream.seek(-1 if byte else 0, os.SEEK_CUR)
         try:
             return read_object(stream, self)  # type: ignore[arg-type]
         except RecursionError as error:
             raise SealingError("document_unprocessable", reason="nesting") from error
-        except (PyPdfError, ValueError, TypeError, KeyError, IndexError, OverflowError) as error:
+        except SealingError:
+            raise
+        except Exception as error:
+            # pypdf's parser raises whatever the damage leads to.
             raise SealingError("document_unreadable", reason="syntax") from error
         finally:
             stream.seek(before)

@@ -14,6 +14,8 @@ from workers.sealing.errors import SealingError
 
 Corner = Literal["top-left", "top-right", "bottom-left", "bottom-right"]
 LETTER = (0.0, 0.0, 612.0, 792.0)
+DEFAULT_SIDE = 80.0
+SMALLEST = 12.0
 # Boxes may touch the edge: rounding is not a reason to refuse.
 TOLERANCE = 0.01
 
@@ -23,14 +25,16 @@ class Placement:
     """A page (from 1, or `last`) and on it x and y, or a corner at `margin` points from the edges.
 
     `x` and `y` are the stamp's lower left corner, from the lower left corner of the visible page.
+    A side that is not given is 80 points; with a corner it is less where the page is smaller, so
+    that a stamp fits wherever one of `SMALLEST` points does.
     """
 
     page: int | Literal["last"] = "last"
     x: float | None = None
     y: float | None = None
     corner: Corner | None = None
-    width: float = 80.0
-    height: float = 80.0
+    width: float | None = None
+    height: float | None = None
     margin: float = 24.0
 
 
@@ -106,8 +110,8 @@ def resolve(placement: Placement, page: Page) -> Box:
     """
     shown = view(page)
     page_width, page_height = shown.size
-    width, height = placement.width, placement.height
-    x, y = _position(placement, page_width, page_height)
+    width, height = _size(placement, page_width, page_height)
+    x, y = _position(placement, page_width, page_height, width, height)
     inside = (
         x >= -TOLERANCE
         and y >= -TOLERANCE
@@ -130,15 +134,27 @@ def resolve(placement: Placement, page: Page) -> Box:
     return Box(page.number, rectangle, width / unit, height / unit, shown.rotation)
 
 
-def _position(placement: Placement, page_width: float, page_height: float) -> tuple[float, float]:
+def _size(placement: Placement, page_width: float, page_height: float) -> tuple[float, float]:
+    default = DEFAULT_SIDE
+    if placement.x is None:
+        default = max(SMALLEST, min(DEFAULT_SIDE, page_width, page_height))
+    return (
+        default if placement.width is None else placement.width,
+        default if placement.height is None else placement.height,
+    )
+
+
+def _position(
+    placement: Placement, page_width: float, page_height: float, width: float, height: float
+) -> tuple[float, float]:
     if placement.x is not None and placement.y is not None:
         return placement.x, placement.y
     corner = placement.corner or "bottom-right"
     # On a page with little room the margin gives way first.
-    across = max(0.0, min(placement.margin, (page_width - placement.width) / 2))
-    up = max(0.0, min(placement.margin, (page_height - placement.height) / 2))
-    x = across if corner.endswith("left") else page_width - placement.width - across
-    y = up if corner.startswith("bottom") else page_height - placement.height - up
+    across = max(0.0, min(placement.margin, (page_width - width) / 2))
+    up = max(0.0, min(placement.margin, (page_height - height) / 2))
+    x = across if corner.endswith("left") else page_width - width - across
+    y = up if corner.startswith("bottom") else page_height - height - up
     return x, y
 
 

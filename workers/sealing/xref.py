@@ -13,6 +13,7 @@ from typing import Any
 from pypdf.generic import DictionaryObject, StreamObject
 
 from workers.sealing.errors import SealingError
+from workers.sealing.streams import decoded
 
 # More revisions than any real document has.
 MAX_SECTIONS = 4096
@@ -241,5 +242,6 @@ def _stream_section(stream: Any) -> tuple[list[Finder], DictionaryObject, bool]:
     ):
         raise SealingError("document_unreadable", reason="cross-reference stream")
     ranges = tuple((int(index[i]), int(index[i + 1])) for i in range(0, len(index), 2))
-    rows = _Rows(stream.get_data(), (int(widths[0]), int(widths[1]), int(widths[2])), ranges)
+    content = decoded(stream, "cross-reference stream")
+    rows = _Rows(content, (int(widths[0]), int(widths[1]), int(widths[2])), ranges)
     return [rows.find], stream, True
