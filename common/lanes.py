@@ -10,7 +10,7 @@ from contextlib import suppress
 from uuid import UUID
 
 from celery import Celery
-from kombu.entity import Queue
+from kombu.entity import Exchange, Queue
 from kombu.exceptions import OperationalError
 
 from common.settings import Settings
@@ -40,6 +40,10 @@ def partner_lanes(partner_id: UUID) -> tuple[str, str]:
     return PARTNER_LANES[first], PARTNER_LANES[second]
 
 
+def _queue(name: str) -> Queue:
+    return Queue(name, exchange=Exchange(name, type="direct"), routing_key=name)  # type: ignore[no-untyped-call]
+
+
 def make_celery(settings: Settings) -> Celery:
     """Return a Celery app that knows the broker and the lanes, and no task."""
     app = Celery("stampede", broker=settings.broker_url, set_as_current=False)
@@ -53,7 +57,7 @@ def make_celery(settings: Settings) -> Celery:
         worker_prefetch_multiplier=1,
         worker_send_task_events=True,
         task_send_sent_event=False,
-        task_queues=[Queue(name) for name in ALL_LANES],  # type: ignore[no-untyped-call]
+        task_queues=[_queue(name) for name in ALL_LANES],
         task_default_queue=UPKEEP_LANE,
         task_create_missing_queues=False,
         broker_connection_retry_on_startup=True,

@@ -158,7 +158,7 @@ class Copy:
             ("stamp", stamp, ("STAMPEDE_RECEIPT_", "FLOWER_")),
             ("courier", courier, ("STAMPEDE_RECEIPT_", "FLOWER_")),
             ("beat", beat, ("STAMPEDE_RECEIPT_", "FLOWER_")),
-            ("flower", flower, ("STAMPEDE_RECEIPT_",)),
+            ("flower", flower, ("STAMPEDE_RECEIPT_", "PROMETHEUS_")),
         ):
             self._say(name)
             environment = (

@@ -78,3 +78,8 @@ def field_problem(error: ValidationError) -> ProblemError:
     return ProblemError(
         Code.FIELD_INVALID, f"{first['field']}: {first['message']}"[:300], {"errors": errors}
     )
+
+
+def language_of(code: str) -> Language:
+    """Return a language code as one of the languages we have words in."""
+    return "en" if code == "en" else "id"

@@ -91,7 +91,7 @@ def test_a_multipart_submission_is_accepted(
     assert job["document"]["bytes"] == len(letter)
     assert job["external_reference"] == "letter 7"
     assert job["metadata"] == {"nip": "7"}
-    assert job["placement"] == {"page": 1, "x": 400.0, "y": 60.0, "width": 80.0, "height": 80.0}
+    assert job["placement"] == {"page": 1, "x": 400.0, "y": 60.0}
     assert "/j/" in job["links"]["status_page"]
     assert store.get(documents.original_key(UUID(job["id"]))) == letter
 

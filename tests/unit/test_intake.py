@@ -81,8 +81,6 @@ def test_fields_arrive_as_texts_and_become_values() -> None:
         "page": 2,
         "x": 10.5,
         "y": 20.0,
-        "width": 80.0,
-        "height": 80.0,
     }
 
 

@@ -1,15 +1,70 @@
-"""Pages for people: rendered on the server, Indonesian first, working without JavaScript."""
+"""Pages for people: rendered on the server, Indonesian first, working without JavaScript.
 
-from flask import Flask, Response
+home.py           what this is, the API's description, the catalogue of problems
+status.py         one job, behind a link that nobody can guess
+verification.py   one serial, for everybody
+language.py       which language, and how times and waits are said
+"""
 
-from common.problems import ProblemError
-from web.answers import problem_answer
+from pathlib import Path
+
+from flask import Flask, Response, make_response, render_template, request
+from flask_babel import Babel
+
+from common.problems import Code, ProblemError
+from web.answers import language_of
+from web.pages import home, language, status, verification
+
+CONTENT_SECURITY_POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "style-src 'self'",
+        "script-src 'self'",
+        "img-src 'self' data:",
+        "connect-src 'self'",
+        "form-action 'self'",
+        "base-uri 'none'",
+        "frame-ancestors 'none'",
+    )
+)
 
 
 def register(app: Flask) -> None:
-    """Add the pages to the app."""
+    """Add the pages, their language and their headers to the app."""
+    Babel(
+        app,
+        locale_selector=language.selected,
+        default_locale="id",
+        default_translation_directories=str(Path(__file__).parent / "translations"),
+    )
+    for blueprint in (home.blueprint, status.blueprint, verification.blueprint):
+        app.register_blueprint(blueprint)
+    app.context_processor(language.helpers)
+    app.after_request(_harden)
 
 
 def render_problem(error: ProblemError) -> Response:
-    """Return a problem as a page."""
-    return problem_answer(error)
+    """Return a problem as a page that says what happened and what to do next."""
+    page = render_template(
+        "problem.html",
+        title=error.problem.title(language_of(language.selected())),
+        code=error.code,
+        status=error.problem.status,
+        known=error.code is not Code.NOT_FOUND,
+    )
+    response = make_response(page, error.problem.status)
+    response.headers.update(error.headers)
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+def _harden(response: Response) -> Response:
+    """Set what keeps a page from being framed, sniffed or told on."""
+    response.headers.setdefault("X-Content-Type-Options", "nosniff")
+    if response.mimetype == "text/html":
+        response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
+        response.headers["Referrer-Policy"] = "no-referrer"
+        response.headers["Vary"] = "Accept"
+        if request.path.startswith("/j/"):
+            response.headers["X-Robots-Tag"] = "noindex"
+    return response

@@ -1,0 +1,1 @@
+"""Measurements: CPU time and ratios within one run, because machines are shared and noisy."""

@@ -1,0 +1,83 @@
+"""`/j/<token>`: one job for the person who waits for it, behind a link that nobody can guess."""
+
+from flask import Blueprint, Response, make_response, render_template
+
+from common import job_records, jobs
+from common.job_records import JobRecord
+from common.jobs import State
+from common.pace import UNKNOWN
+from common.problems import PROBLEMS, Code, ProblemError
+from web.answers import language_of, with_validator
+from web.api.jobs import JOSE, stamped_file
+from web.pages.language import selected
+from web.parts import parts
+
+blueprint = Blueprint("status", __name__, url_prefix="/j", template_folder="templates")
+
+
+@blueprint.get("/<token>")
+def page(token: str) -> Response:
+    """Show the whole page."""
+    return _render("status.html", token)
+
+
+@blueprint.get("/<token>/live")
+def live(token: str) -> Response:
+    """Return the part of the page that changes; the page's script asks for it."""
+    return with_validator(_render("status_live.html", token))
+
+
+@blueprint.get("/<token>/document")
+def document(token: str) -> Response:
+    """Return the stamped file, as an attachment."""
+    response = stamped_file(_job(token))
+    response.headers["Cache-Control"] = "private, no-store"
+    return response
+
+
+@blueprint.get("/<token>/receipt")
+def receipt(token: str) -> Response:
+    """Return the signed proof of arrival."""
+    job = _job(token)
+    return Response(
+        job.receipt,
+        content_type=JOSE,
+        headers={
+            "Cache-Control": "private, no-store",
+            "Content-Disposition": f'attachment; filename="receipt-{job.id}.jws"',
+        },
+    )
+
+
+def _job(token: str) -> JobRecord:
+    job_id = parts().links.open(token)
+    if job_id is None:
+        raise ProblemError(Code.NOT_FOUND)
+    with parts().database.transaction() as connection:
+        job = job_records.show(connection, job_id)
+    if job is None:
+        raise ProblemError(Code.NOT_FOUND)
+    return job
+
+
+def _render(template: str, token: str) -> Response:
+    job = _job(token)
+    waiting = job.state is State.QUEUED
+    wait_now = parts().pace.wait(job.lane, job.ticket) if waiting else UNKNOWN
+    final = job.state in jobs.FINAL
+    problem = None if job.problem_code is None else PROBLEMS[job.problem_code]
+    response = make_response(
+        render_template(
+            template,
+            job=job,
+            token=token,
+            now=wait_now,
+            final=final,
+            refresh=None if final else wait_now.retry_after,
+            reason=None if problem is None else problem.title(language_of(selected())),
+        )
+    )
+    response.headers["Cache-Control"] = "private, no-cache"
+    if not final:
+        response.headers["Retry-After"] = str(wait_now.retry_after)
+    return response
