@@ -37,7 +37,7 @@ QUICK_ROUNDS = 3
 def cpu_ms(work: Callable[[], Any], *, seconds: float) -> float:
     """Return the median CPU milliseconds of a call, over as many as fit into the time."""
     work()
-    times = []
+    times: list[int] = []
     until = time.perf_counter() + seconds
     while len(times) < QUICK_ROUNDS or time.perf_counter() < until:
         before = time.process_time_ns()
@@ -92,7 +92,7 @@ class Contest:
             first, _, rest = self.chain.chain.read_bytes().partition(end)
             leaf.write_bytes(first + end)
             issuer.write_bytes(rest)
-        signer = signers.SimpleSigner.load(
+        signer: signers.SimpleSigner | None = signers.SimpleSigner.load(  # type: ignore[no-untyped-call]
             str(self.chain.signer_key), str(leaf), ca_chain_files=(str(issuer),)
         )
         if signer is None:

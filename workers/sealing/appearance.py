@@ -5,6 +5,7 @@ cannot pass for a genuine stamp. Colours are CalRGB, which PDF/A allows with any
 (ISO 19005-1, 6.2.3.3), and nothing is transparent.
 """
 
+import re
 import zlib
 from datetime import date
 from functools import lru_cache
@@ -15,6 +16,8 @@ from workers.sealing.lettering import HEIGHT, strokes, text_width
 
 # The design is drawn on a square of this side and scaled to the box.
 SIDE = 80.0
+# Of deflate: level 6 makes it 230 bytes shorter and costs 0.09 ms more a stamp.
+_LEVEL = 3
 _QR_SIDE = 57.0
 _QR_LEFT, _QR_BOTTOM = 3.5, 10.0
 
@@ -25,6 +28,7 @@ RESOURCES = (
 _INK = "0.05 0.16 0.35"
 _RED = "0.74 0.05 0.10"
 _WHITE = "1 1 1"
+_DARK = re.compile(rb"\x00+")
 
 
 def draw(
@@ -61,7 +65,7 @@ def draw(
             "Q",
         )
     )
-    return zlib.compress(content.encode("ascii"), 6)
+    return zlib.compress(content.encode("ascii"), _LEVEL)
 
 
 @lru_cache(maxsize=8)
@@ -112,15 +116,11 @@ def _code(text: str) -> str:
     image = barcode.to_image(scale=1, add_quiet_zones=False)
     modules = image.shape[0]
     pixels = bytes(image)  # type: ignore[call-overload]
-    runs = []
-    for row in range(modules):
-        line = pixels[row * modules : (row + 1) * modules]
-        at = line.find(0)
-        while at >= 0:
-            end = line.find(255, at)
-            end = modules if end < 0 else end
-            runs.append(f"{at} {modules - 1 - row} {end - at} 1 re")
-            at = line.find(0, end)
+    runs = [
+        f"{run.start()} {modules - 1 - row} {run.end() - run.start()} 1 re"
+        for row in range(modules)
+        for run in _DARK.finditer(pixels[row * modules : (row + 1) * modules])
+    ]
     scale = _QR_SIDE / modules
     return (
         f"q {scale:.5f} 0 0 {scale:.5f} {_QR_LEFT} {_QR_BOTTOM} cm 0 0 0 sc\n"

@@ -4,12 +4,14 @@ A document that is not built as it says (a wrong `startxref`, entries that point
 refused: a revision that is appended to it would be found by lenient readers only.
 """
 
+import math
 import os
 import re
 from collections.abc import Iterator
 from io import BytesIO
 from typing import Any
 
+from pypdf.errors import LimitReachedError
 from pypdf.generic import (
     ArrayObject,
     DictionaryObject,
@@ -41,7 +43,7 @@ INHERITED = ("/Resources", "/MediaBox", "/CropBox", "/Rotate")
 class Page:
     """A page: its reference, its dictionary, and what it inherits from the tree above it."""
 
-    __slots__ = ("inherited", "number", "reference", "values")
+    __slots__ = ("_document", "inherited", "number", "reference", "values")
 
     def __init__(
         self,
@@ -49,8 +51,10 @@ class Page:
         reference: IndirectObject,
         values: DictionaryObject,
         inherited: dict[str, PdfObject],
+        document: "Document",
     ) -> None:
         """Take the parts; `number` counts from 1."""
+        self._document = document
         self.number = number
         self.reference = reference
         self.values = values
@@ -58,8 +62,18 @@ class Page:
 
     def get(self, key: str) -> Any:
         """Return an attribute, resolved, from the page or from above it."""
-        value = self.values.get(key, self.inherited.get(key))
-        return None if value is None else value.get_object()
+        own = self.values.raw_get(key) if key in self.values else self.inherited.get(key)
+        return self._document.resolve(own)
+
+    def numbers(self, key: str) -> list[float] | None:
+        """Return an attribute that is an array of numbers, or None when it is something else."""
+        value = self.get(key)
+        if not isinstance(value, ArrayObject):
+            return None
+        resolved = [self._document.resolve(item) for item in value]
+        if not all(isinstance(n, int | float) and math.isfinite(n) for n in resolved):
+            return None
+        return [float(n) for n in resolved]
 
 
 class Document:
@@ -196,7 +210,7 @@ class Document:
                 raise SealingError("document_unprocessable", reason="page tree")
             seen.add(reference.idnum)
             if "/Kids" not in node:
-                return Page(number, reference, node, inherited) if index == 0 else None
+                return Page(number, reference, node, inherited, self) if index == 0 else None
             inherited = self._inherit(inherited, node)
             for kid in self._kids(node):
                 values = self.resolve(kid)
@@ -231,7 +245,7 @@ class Document:
                 pending += [(kid, below) for kid in reversed(self._kids(node))]
             elif node.get("/Type") in ("/Page", None):
                 number += 1
-                yield Page(number, reference, node, inherited)
+                yield Page(number, reference, node, inherited, self)
 
     def _inherit(self, above: dict[str, PdfObject], node: DictionaryObject) -> dict[str, PdfObject]:
         return above | {key: node.raw_get(key) for key in INHERITED if key in node}
@@ -288,13 +302,15 @@ class Document:
         stream.seek(-1 if byte else 0, os.SEEK_CUR)
         try:
             return read_object(stream, self)  # type: ignore[arg-type]
-        except RecursionError as error:
-            raise SealingError("document_unprocessable", reason="nesting") from error
         except SealingError:
             raise
         except Exception as error:
             # pypdf's parser raises whatever the damage leads to.
-            raise SealingError("document_unreadable", reason="syntax") from error
+            too_deep = isinstance(error, RecursionError | LimitReachedError) or isinstance(
+                error.__cause__, RecursionError
+            )
+            code = "document_unprocessable" if too_deep else "document_unreadable"
+            raise SealingError(code, reason="nesting" if too_deep else "syntax") from error
         finally:
             stream.seek(before)
 

@@ -4,6 +4,8 @@ Each letter is a set of lines on a grid 4 wide and 6 high; `"00 06 46"` goes fro
 to (4, 6). A text is drawn in grid units and scaled by the caller.
 """
 
+from functools import lru_cache
+
 WIDTH = 4
 HEIGHT = 6
 ADVANCE = 6
@@ -58,9 +60,14 @@ def text_width(text: str) -> int:
 
 def strokes(text: str) -> str:
     """Return the path of a text in grid units, to be stroked; unknown letters are left blank."""
+    return " ".join(_letter(letter, place) for place, letter in enumerate(text.upper()))
+
+
+@lru_cache(maxsize=4096)
+def _letter(letter: str, place: int) -> str:
+    """Return the path of a letter at a place of its line."""
     path = []
-    for place, letter in enumerate(text.upper()):
-        for line in filter(None, _STROKES.get(letter, "").split(";")):
-            points = [f"{int(point[0]) + place * ADVANCE} {point[1]}" for point in line.split()]
-            path.append(f"{points[0]} m " + " ".join(f"{point} l" for point in points[1:]))
+    for line in filter(None, _STROKES.get(letter, "").split(";")):
+        points = [f"{int(point[0]) + place * ADVANCE} {point[1]}" for point in line.split()]
+        path.append(f"{points[0]} m " + " ".join(f"{point} l" for point in points[1:]))
     return " ".join(path)

@@ -4,10 +4,8 @@ Everything asked for is in points of the page as the reader sees it: inside the 
 `/Rotate`, scaled by `/UserUnit` (ISO 32000-2, 14.11.2 and 7.7.3.3).
 """
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from workers.sealing.document import Page
 from workers.sealing.errors import SealingError
@@ -95,11 +93,12 @@ def view(page: Page) -> View:
     if seen[0] >= seen[2] or seen[1] >= seen[3]:
         # A crop box beside the page: viewers show the page.
         seen = media
-    unit = page.values.get("/UserUnit", 1)
-    unit = float(unit.get_object()) if hasattr(unit, "get_object") else float(unit)
+    # Not inherited, unlike the others (ISO 32000-2, table 31).
+    unit = page.get("/UserUnit")
+    unit = float(unit) if isinstance(unit, int | float) and unit > 0 else 1.0
     rotate = page.get("/Rotate")
     rotation = int(rotate) % 360 if isinstance(rotate, int | float) else 0
-    return View(*seen, rotation if rotation % 90 == 0 else 0, unit if unit > 0 else 1.0)
+    return View(*seen, rotation if rotation % 90 == 0 else 0, unit)
 
 
 def resolve(placement: Placement, page: Page) -> Box:
@@ -177,11 +176,8 @@ def _in_page_space(
 
 def _box(page: Page, key: str) -> tuple[float, float, float, float] | None:
     """Return a page box with its corners in order, or None where it is missing or malformed."""
-    value: Any = page.get(key)
-    if not isinstance(value, Sequence) or len(value) != 4:
+    numbers = page.numbers(key)
+    if numbers is None or len(numbers) != 4:
         return None
-    numbers = [item.get_object() if hasattr(item, "get_object") else item for item in value]
-    if not all(isinstance(n, int | float) and math.isfinite(n) for n in numbers):
-        return None
-    a, b, c, d = (float(n) for n in numbers)
+    a, b, c, d = numbers
     return min(a, c), min(b, d), max(a, c), max(b, d)

@@ -1,0 +1,1 @@
+"""The engine: geometry, documents of every build, and signatures judged by others."""
