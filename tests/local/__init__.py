@@ -1,0 +1,1 @@
+"""`stampede up` and the other commands, as the processes that a person would run."""
