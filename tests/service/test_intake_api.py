@@ -19,7 +19,7 @@ from common import documents, partners
 from common.database import Database
 from common.documents import Documents
 from common.settings import WebSettings
-from tests.service.conftest import Account
+from tests.stack import Account
 
 PDF = "application/pdf"
 

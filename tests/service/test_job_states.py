@@ -25,7 +25,7 @@ from common.jobs import Claim, NewJob, Result, State
 from common.partners import Mode
 from common.placements import Placement
 from common.problems import Code, ProblemError
-from tests.service.conftest import Account
+from tests.stack import Account
 
 RESULT = Result(key="aa/result.pdf", length=10, sha256=b"r" * 32)
 

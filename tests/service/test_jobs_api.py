@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from tests.service.conftest import Account
 from tests.service.test_intake_api import assert_problem
+from tests.stack import Account
 
 
 @pytest.fixture

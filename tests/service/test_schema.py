@@ -10,7 +10,7 @@ from common import database
 from common.database import Database
 from common.schema import METADATA
 from common.settings import WebSettings
-from tests.service.conftest import Account
+from tests.stack import Account
 
 
 def test_the_migrations_build_the_tables_of_the_code(db: Database) -> None:

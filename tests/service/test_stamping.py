@@ -11,7 +11,7 @@ import pypdfium2
 import pytest
 import zxingcpp
 
-from tests.service.conftest import Account, eventually
+from tests.stack import Account, eventually
 from workers.checking import check
 
 FINAL = {"stamped", "failed", "cancelled"}

@@ -14,8 +14,8 @@ from common.documents import Documents
 from common.pace import Pace
 from common.partners import Mode
 from common.settings import WorkerSettings
-from tests.service.conftest import Account
 from tests.service.test_job_states import accept, claim, expire, new_job, shown
+from tests.stack import Account
 from web.app import create_app
 from workers.upkeep import Caretaker
 

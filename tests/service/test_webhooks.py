@@ -19,10 +19,10 @@ from common import jobs
 from common.database import Database
 from common.partners import Mode
 from common.settings import WebSettings, WorkerSettings
-from tests.service.conftest import Account, eventually
 from tests.service.test_intake_api import assert_problem
 from tests.service.test_job_states import accept, new_job
 from tests.service.test_stamping import submit
+from tests.stack import Account, eventually
 from web.app import create_app
 from workers.delivery import Courier
 

@@ -1,4 +1,4 @@
-"""Real servers for the tests of this folder: one PostgreSQL, one Valkey, workers and granian."""
+"""Fixtures: one PostgreSQL, one Valkey, workers and granian, each started at its first use."""
 
 import os
 import subprocess
@@ -32,7 +32,7 @@ from deploy.specimen import make_specimen_chain
 from web.app import create_app
 
 T = TypeVar("T")
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True)

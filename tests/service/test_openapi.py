@@ -1,0 +1,109 @@
+"""The API's description is valid, true of every route, and holds against made-up requests."""
+
+from typing import Any
+
+import pytest
+import schemathesis
+from flask import Flask
+from flask.testing import FlaskClient
+from hypothesis import HealthCheck, given, settings
+from jsonschema_rs import validator_for
+from schemathesis import checks
+
+from common.problems import Code
+from tests.stack import Account
+
+
+@pytest.fixture(scope="session")
+def description(app: Flask) -> dict[str, Any]:
+    return dict(app.test_client().get("/openapi.json").json or {})
+
+
+def test_it_is_openapi_3_1(description: dict[str, Any]) -> None:
+    assert description["openapi"].startswith("3.1")
+    schemathesis.openapi.from_dict(description)
+
+
+def test_every_route_of_the_api_is_described(app: Flask, description: dict[str, Any]) -> None:
+    routes = {
+        (rule.rule.replace("<", "{").replace(">", "}"), method.lower())
+        for rule in app.url_map.iter_rules()
+        if rule.rule.startswith(("/v1/", "/.well-known/"))
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+    }
+    described = {(path, method) for path, ways in description["paths"].items() for method in ways}
+    assert described == routes
+
+
+def test_every_operation_has_a_name_a_summary_and_its_problems(
+    description: dict[str, Any],
+) -> None:
+    names = []
+    for ways in description["paths"].values():
+        for operation in ways.values():
+            names.append(operation["operationId"])
+            assert operation["summary"]
+            assert "503" in operation["responses"]
+            assert ("401" in operation["responses"]) == bool(operation.get("security"))
+    assert len(names) == len(set(names))
+
+
+def test_every_schema_is_a_valid_one(description: dict[str, Any]) -> None:
+    for name in description["components"]["schemas"]:
+        validator_for(
+            {"$ref": f"#/components/schemas/{name}"} | {"components": description["components"]}
+        )
+
+
+def test_every_problem_code_is_in_the_description(description: dict[str, Any]) -> None:
+    assert set(description["components"]["schemas"]["Code"]["enum"]) == set(Code)
+
+
+def test_answers_have_the_shape_that_is_described(
+    client: FlaskClient, account: Account, letter: bytes, description: dict[str, Any]
+) -> None:
+    def fits(name: str, value: Any) -> None:
+        schema = {"$ref": f"#/components/schemas/{name}", "components": description["components"]}
+        validator_for(schema).validate(value)
+
+    accepted = client.post(
+        "/v1/jobs", data=letter, content_type="application/pdf", headers=account.live
+    ).json
+    fits("AcceptedJob", accepted)
+    url = accepted["links"]["self"]
+    fits("Job", client.get(url, headers=account.live).json)
+    fits("JobPage", client.get("/v1/jobs", headers=account.live).json)
+    fits("Job", client.post(f"{url}/cancel", headers=account.live).json)
+    fits("QuotaState", client.get("/v1/quota", headers=account.live).json)
+    fits("PaceState", client.get("/v1/pace").json)
+    fits("JsonWebKeySet", client.get("/.well-known/jwks.json").json)
+    fits("SerialFacts", client.get(f"/v1/serials/{accepted['serial']}").json)
+    fits("ProblemDocument", client.get("/v1/jobs/x", headers=account.live).json)
+    hook = {"url": "https://93.184.216.34/hook"}
+    made = client.post("/v1/webhook-endpoints", json=hook, headers=account.live).json
+    fits("NewWebhookEndpoint", made)
+    fits("WebhookEndpointList", client.get("/v1/webhook-endpoints", headers=account.live).json)
+
+
+def test_made_up_requests_never_break_a_promise(app: Flask, account: Account) -> None:
+    """No 5xx, and only the statuses, content types and bodies that are described."""
+    schema = schemathesis.openapi.from_wsgi("/openapi.json", app)
+
+    def holds(case: Any) -> None:
+        case.call_and_validate(
+            headers=account.test,
+            checks=[
+                checks.not_a_server_error,
+                checks.status_code_conformance,
+                checks.content_type_conformance,
+                checks.response_schema_conformance,
+            ],
+        )
+
+    bounded = settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+    tried = 0
+    for operation in schema.get_all_operations():
+        described: Any = operation
+        bounded(given(case=described.ok().as_strategy())(holds))()
+        tried += 1
+    assert tried == 13
