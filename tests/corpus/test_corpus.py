@@ -1,7 +1,8 @@
 """Every document of a corpus ends as its manifest says, within two seconds.
 
-The folder is named by STAMPEDE_CORPUS and holds PDFs and a MANIFEST.csv with the columns `name` and
-`expected` (`stamp`, `reject` or `either`). Without one, documents that the tests make stand in.
+A corpus is a folder of PDFs and a MANIFEST.csv with the columns `name` and `expected` (`stamp`,
+`reject` or `either`): the one that STAMPEDE_CORPUS names, or one that lies beside the checkout as
+`corpus` in some folder. Without one, documents that the tests make stand in.
 """
 
 import csv
@@ -20,7 +21,9 @@ from tests.unit.sealing.test_seal import BUILDS, REFUSED
 from workers.checking import check
 from workers.sealing import Sealed, SealingError, Signer, seal
 
-FOLDER = Path(os.environ.get("STAMPEDE_CORPUS", Path(__file__).parents[3] / "shared" / "corpus"))
+BESIDE = Path(__file__).parents[3].glob("*/corpus/MANIFEST.csv")
+NAMED = os.environ.get("STAMPEDE_CORPUS")
+MANIFEST = Path(NAMED) / "MANIFEST.csv" if NAMED else next(BESIDE, None)
 SECONDS = 2.0
 
 
@@ -34,11 +37,11 @@ class Case:
 
 
 def cases() -> Iterator[Case]:
-    manifest = FOLDER / "MANIFEST.csv"
-    if manifest.exists():
-        with manifest.open(newline="") as rows:
+    if MANIFEST is not None:
+        with MANIFEST.open(newline="") as rows:
             for row in csv.DictReader(rows):
-                yield Case(row["name"], row["expected"], (FOLDER / row["name"]).read_bytes())
+                content = MANIFEST.with_name(row["name"]).read_bytes()
+                yield Case(row["name"], row["expected"], content)
         return
     for name, content in BUILDS.items():
         yield Case(name, "stamp", content)
