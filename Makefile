@@ -73,7 +73,8 @@ $(PY):
 $(RUNTIME): requirements.lock | $(PY)
 	@echo "installing what requirements.lock names (once)"
 	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	@printf '#!/bin/sh\nexec "%s/$(PY)" -m deploy.cli "$$@"\n' "$(CURDIR)" > $(VENV)/bin/stampede
+	@printf '#!/bin/sh\nPYTHONPATH="%s" exec "%s/$(PY)" -m deploy.cli "$$@"\n' "$(CURDIR)" "$(CURDIR)" \
+	    > $(VENV)/bin/stampede
 	@chmod +x $(VENV)/bin/stampede
 	@touch $@
 

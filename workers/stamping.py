@@ -29,7 +29,14 @@ log = logger(__name__)
 
 # The date on a stamp is the date in Jakarta, where the duty is owed.
 WIB = timezone(timedelta(hours=7), "WIB")
-RETRY_SECONDS = 5.0
+# After a passing fault: 5 s, and twice as long after each further attempt, up to 10 minutes.
+FIRST_RETRY_SECONDS = 5.0
+LONGEST_RETRY_SECONDS = 600.0
+
+
+def retry_seconds(attempt: int) -> float:
+    """Return how long to wait after an attempt that failed for a passing reason; they count from 1."""
+    return min(LONGEST_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2.0 ** min(attempt - 1, 16))
 
 
 class DocumentChangedError(Exception):
@@ -81,7 +88,7 @@ class Stamper:
         except Exception:
             log.exception("attempt failed", attempt=claim.attempt)
             with self._database.transaction() as connection:
-                jobs.give_back(connection, claim, retry_after_seconds=RETRY_SECONDS)
+                jobs.give_back(connection, claim, retry_after_seconds=retry_seconds(claim.attempt))
             raise
         seconds = time.perf_counter() - started
         STAMPING.observe(seconds)

@@ -59,7 +59,7 @@ def draw(
             f"q {scale:.5f} 0 0 {scale:.5f} {left:.3f} {bottom:.3f} cm",
             _frame(face_value),
             _line(day.strftime("%d-%m-%Y"), 76.4, 10.5, 3.15, _INK, upwards=True),
-            _line("UJI", 66.8, 71.3, 4.2, _RED, weight=0.85) if test else "",
+            _line("UJI", 65.6, 70.9, 3.9, _RED, weight=0.85) if test else "",
             _line(serial, 3.6, 3.6, _height_for(serial, 72.8), _INK),
             _code(qr_text),
             "Q",

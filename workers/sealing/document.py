@@ -34,6 +34,8 @@ MAX_NODES = 200_000
 MAX_READS = 250_000
 
 _WHITE_SPACE = b"\x00\t\n\x0c\r "
+# Readers look for the end of a file in so many of its last bytes.
+_END_BYTES = 1024
 _STARTXREF = re.compile(rb"startxref[\s\x00]+(\d{1,12})")
 _OBJECT_HEAD = re.compile(rb"[\s\x00]*(\d{1,10})[\s\x00]+(\d{1,5})[\s\x00]+obj\b[\s\x00]*")
 
@@ -103,6 +105,9 @@ class Document:
         found = _STARTXREF.match(data, at) if at >= 0 else None
         if found is None:
             raise SealingError("document_unreadable", reason="no startxref")
+        if len(data) - found.end() > _END_BYTES:
+            # A longer file was cut short, or something else was hung onto it (ISO 32000-2, Annex I).
+            raise SealingError("document_unreadable", reason="no end of file")
         self.startxref = int(found[1])
         # With junk before the header, offsets count from the header in most files, but not in all.
         self.shift = 0 if header == 0 or self._is_section(self.startxref) else header

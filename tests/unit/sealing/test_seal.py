@@ -199,6 +199,10 @@ REFUSED = {
     "no pdf": (b"hello", "document_not_pdf"),
     "empty": (b"", "document_not_pdf"),
     "cut short": (classic(objects())[:300], "document_unreadable"),
+    "a second revision that was cut short": (
+        classic(objects()) + b"10 0 obj\n<</Type/Page" + b"\0" * 5000,
+        "document_unreadable",
+    ),
     "no catalogue": (classic({1: b"[]", 2: b"null"}), "document_unreadable"),
     "wrong startxref": (
         re.sub(rb"startxref\n\d+", b"startxref\n7", classic(objects())),
