@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 ENV_FILE_NAME = "stampede.env"
@@ -44,9 +44,7 @@ class Settings(BaseSettings):
     object_store_url: str = Field(
         "", description="Where documents live: file:///… or s3://bucket/…; empty: data_dir/objects."
     )
-    public_url: str = Field(
-        "http://127.0.0.1:8000", description="The address that clients see, without a final slash."
-    )
+    public_url: str = Field("http://127.0.0.1:8000", description="The address that clients see.")
     link_key: SecretStr = Field(
         description="Key of the status links' MAC, 32 bytes or more as text."
     )
@@ -65,6 +63,11 @@ class Settings(BaseSettings):
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["json", "console"] = "json"
+
+    @field_validator("public_url")
+    @classmethod
+    def _without_final_slash(cls, address: str) -> str:
+        return address.rstrip("/")
 
     @classmethod
     def load(cls) -> Self:

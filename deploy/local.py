@@ -145,7 +145,7 @@ class Copy:
         ]
         courier = [
             *(*worker, "-n", "courier@%h", "--pool", "threads", "-c", "8"),
-            *("-Q", ",".join((lanes.WEBHOOK_LANE, lanes.CHECK_LANE, lanes.UPKEEP_LANE))),
+            *("-Q", ",".join((lanes.WEBHOOK_LANE, lanes.UPKEEP_LANE))),
         ]
         beat = [*celery, "beat", "--loglevel", "INFO", "-s", str(self._data / "beat-schedule")]
         flower = [

@@ -128,11 +128,6 @@ class Server:
             self._signal(signal.SIGKILL)
             self.process.wait(10)
 
-    def restart(self) -> None:
-        """Stop and start again on the same port."""
-        self.stop()
-        self.start()
-
     def _signal(self, number: signal.Signals) -> None:
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(number)

@@ -66,7 +66,7 @@ def test_partner_lanes_take_their_turns_one_after_the_other() -> None:
 
 
 def test_queues_that_are_no_stamp_lanes_take_turns_too() -> None:
-    turns = WeightedTurns(["webhook", "check", "upkeep"])
+    turns = WeightedTurns(["webhook", "upkeep"])
     taken = served(turns, {"webhook": 100, "upkeep": 100}, 100)
     assert Counter(taken) == {"webhook": 50, "upkeep": 50}
 

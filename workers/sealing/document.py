@@ -36,6 +36,7 @@ MAX_READS = 250_000
 _WHITE_SPACE = b"\x00\t\n\x0c\r "
 # Readers look for the end of a file in so many of its last bytes.
 _END_BYTES = 1024
+_COMMENT = re.compile(rb"%[^\r\n]*")
 _STARTXREF = re.compile(rb"startxref[\s\x00]+(\d{1,12})")
 _OBJECT_HEAD = re.compile(rb"[\s\x00]*(\d{1,10})[\s\x00]+(\d{1,5})[\s\x00]+obj\b[\s\x00]*")
 
@@ -287,7 +288,7 @@ class Document:
         if not isinstance(first, int) or not 0 <= first <= len(content):
             raise SealingError("document_unreadable", reason="object stream")
         try:
-            numbers = [int(piece) for piece in content[:first].split()]
+            numbers = [int(piece) for piece in _COMMENT.sub(b" ", content[:first]).split()]
         except ValueError as error:
             raise SealingError("document_unreadable", reason="object stream") from error
         return [

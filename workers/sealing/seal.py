@@ -66,11 +66,6 @@ class Sealed:
         """Return the whole file, copied once."""
         return self.document + self.revision
 
-    @property
-    def added(self) -> int:
-        """Return how many bytes the sealing added."""
-        return len(self.revision)
-
 
 def seal(
     document: bytes,
