@@ -1,6 +1,7 @@
 """Draws stamps on a PDF and signs it: bytes in, bytes out.
 
-    document.py    reads the few objects that are needed     xref.py   finds them
+    document.py    reads the few objects that are needed     xref.py, streams.py   finds them
+    pages.py       straight to one page of the tree
     placement.py   where on the page                         appearance.py, lettering.py   what is drawn
     revision.py    the appended revision                     signature.py, keys.py   PAdES
 

@@ -4,20 +4,17 @@ A document that is not built as it says (a wrong `startxref`, entries that point
 refused: a revision that is appended to it would be found by lenient readers only.
 """
 
-import math
 import os
 import re
-from collections.abc import Iterator
+from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 
 from pypdf.errors import LimitReachedError
 from pypdf.generic import (
-    ArrayObject,
     DictionaryObject,
     IndirectObject,
     NullObject,
-    PdfObject,
     StreamObject,
     read_object,
 )
@@ -40,43 +37,14 @@ _COMMENT = re.compile(rb"%[^\r\n]*")
 _STARTXREF = re.compile(rb"startxref[\s\x00]+(\d{1,12})")
 _OBJECT_HEAD = re.compile(rb"[\s\x00]*(\d{1,10})[\s\x00]+(\d{1,5})[\s\x00]+obj\b[\s\x00]*")
 
-INHERITED = ("/Resources", "/MediaBox", "/CropBox", "/Rotate")
 
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where an object's own text stands: from `start` to before `end` of `content`."""
 
-class Page:
-    """A page: its reference, its dictionary, and what it inherits from the tree above it."""
-
-    __slots__ = ("_document", "inherited", "number", "reference", "values")
-
-    def __init__(
-        self,
-        number: int,
-        reference: IndirectObject,
-        values: DictionaryObject,
-        inherited: dict[str, PdfObject],
-        document: "Document",
-    ) -> None:
-        """Take the parts; `number` counts from 1."""
-        self._document = document
-        self.number = number
-        self.reference = reference
-        self.values = values
-        self.inherited = inherited
-
-    def get(self, key: str) -> Any:
-        """Return an attribute, resolved, from the page or from above it."""
-        own = self.values.raw_get(key) if key in self.values else self.inherited.get(key)
-        return self._document.resolve(own)
-
-    def numbers(self, key: str) -> list[float] | None:
-        """Return an attribute that is an array of numbers, or None when it is something else."""
-        value = self.get(key)
-        if not isinstance(value, ArrayObject):
-            return None
-        resolved = [self._document.resolve(item) for item in value]
-        if not all(isinstance(n, int | float) and math.isfinite(n) for n in resolved):
-            return None
-        return [float(n) for n in resolved]
+    content: bytes
+    start: int
+    end: int
 
 
 class Document:
@@ -97,7 +65,7 @@ class Document:
         self.data = data
         self._stream = BytesIO(data)
         self._objects: dict[int, Any] = {}
-        self._object_streams: dict[int, list[tuple[int, int]]] = {}
+        self._object_streams: dict[int, bytes] = {}
         self._reading: set[int] = set()
         header = data.find(b"%PDF-", 0, 1024)
         if header < 0:
@@ -171,130 +139,60 @@ class Document:
         self._objects[number] = found
         return found
 
-    def page(self, wanted: int | str) -> Page:
-        """Return a page by its number from 1, or the last.
+    def source(self, number: int) -> Source | None:
+        """Return where an object's text stands, or None when the document has no such object.
 
         Raises:
-            SealingError: `document_no_pages`, `page_out_of_range`.
+            SealingError: `document_unreadable`, `document_unprocessable`.
         """
-        tree = self.dictionary(self.root.get("/Pages"), "page tree")
-        count = self._count(tree)
-        index = count - 1 if wanted == "last" else int(wanted) - 1
-        if count > 0 and 0 <= index < count:
-            page = self._descend(index)
-            if page is not None:
-                return page
-        # The counts are missing or lie: walk the whole tree.
-        pages = list(self._walk())
-        if not pages:
-            raise SealingError("document_no_pages")
-        if wanted == "last":
-            return pages[-1]
-        if not 0 <= index < len(pages):
-            raise SealingError("page_out_of_range", page=index + 1, pages=len(pages))
-        return pages[index]
-
-    def _count(self, node: DictionaryObject) -> int:
-        count = node.get("/Count")
-        return int(count) if isinstance(count, int) and count > 0 else 0
-
-    def _kids(self, node: DictionaryObject) -> list[Any]:
-        kids = self.resolve(node.get("/Kids"))
-        return list(kids) if isinstance(kids, ArrayObject) else []
-
-    def _descend(self, index: int) -> Page | None:
-        """Go straight to a page by the counts of the tree; None when they lead nowhere."""
-        number = index + 1
-        reference: Any = self.root.raw_get("/Pages")
-        inherited: dict[str, PdfObject] = {}
-        seen: set[int] = set()
-        while True:
-            node = self.resolve(reference)
-            if not isinstance(node, DictionaryObject) or not isinstance(reference, IndirectObject):
-                return None
-            if reference.idnum in seen or len(seen) > MAX_DEPTH:
-                raise SealingError("document_unprocessable", reason="page tree")
-            seen.add(reference.idnum)
-            if "/Kids" not in node:
-                return Page(number, reference, node, inherited, self) if index == 0 else None
-            inherited = self._inherit(inherited, node)
-            for kid in self._kids(node):
-                values = self.resolve(kid)
-                if not isinstance(values, DictionaryObject):
-                    return None
-                holds = self._count(values) if "/Kids" in values else 1
-                if index < holds:
-                    reference = kid
-                    break
-                index -= holds
-            else:
-                return None
-
-    def _walk(self) -> Iterator[Page]:
-        """Yield every page in order, whatever the counts say."""
-        root = self.root.raw_get("/Pages") if "/Pages" in self.root else None
-        pending: list[tuple[Any, dict[str, PdfObject]]] = [(root, {})]
-        seen: set[int] = set()
-        number = 0
-        while pending:
-            reference, inherited = pending.pop()
-            if not isinstance(reference, IndirectObject) or reference.idnum in seen:
-                continue
-            seen.add(reference.idnum)
-            if len(seen) > MAX_NODES:
-                raise SealingError("document_unprocessable", reason="page tree")
-            node = self.resolve(reference)
-            if not isinstance(node, DictionaryObject):
-                continue
-            if "/Kids" in node:
-                below = self._inherit(inherited, node)
-                pending += [(kid, below) for kid in reversed(self._kids(node))]
-            elif node.get("/Type") in ("/Page", None):
-                number += 1
-                yield Page(number, reference, node, inherited, self)
-
-    def _inherit(self, above: dict[str, PdfObject], node: DictionaryObject) -> dict[str, PdfObject]:
-        return above | {key: node.raw_get(key) for key in INHERITED if key in node}
-
-    def _read(self, number: int) -> Any:
         place = self.xref.place(number)
         if isinstance(place, InFile):
             head = _OBJECT_HEAD.match(self.data, place.offset + self.shift)
             if head is None or int(head[1]) != number:
                 raise SealingError("document_unreadable", reason="cross-reference entry")
-            return self._parse_at(head.end())
-        if isinstance(place, InStream):
-            return self._read_compressed(number, place)
-        return NullObject()
+            end = self.data.find(b"endobj", head.end())
+            return Source(self.data, head.end(), end if end >= 0 else len(self.data))
+        return self._source_in_stream(number, place) if isinstance(place, InStream) else None
 
-    def _read_compressed(self, number: int, place: InStream) -> Any:
-        """Read an object out of an object stream (ISO 32000-2, 7.5.7)."""
+    def parse(self, text: bytes) -> Any:
+        """Return the object that a text is.
+
+        Raises:
+            SealingError: `document_unreadable`, `document_unprocessable`.
+        """
+        return self._parse(BytesIO(text), 0)
+
+    def _read(self, number: int) -> Any:
+        source = self.source(number)
+        if source is None:
+            return NullObject()
+        stream = self._stream if source.content is self.data else BytesIO(source.content)
+        return self._parse(stream, source.start)
+
+    def _source_in_stream(self, number: int, place: InStream) -> Source | None:
+        """Find an object in an object stream (ISO 32000-2, 7.5.7)."""
         container = self.get_object(place.stream)
         if not isinstance(container, StreamObject) or container.get("/Type") != "/ObjStm":
             raise SealingError("document_unreadable", reason="object stream")
-        content = decoded(container, "object stream")
-        index = self._object_streams.get(place.stream)
-        if index is None:
-            index = self._object_index(container, content)
-            self._object_streams[place.stream] = index
-        # The index is the writer's word; the number is what counts.
-        at = dict(index).get(number)
-        if at is None:
-            return NullObject()
-        return self._parse(BytesIO(content), at)
-
-    def _object_index(self, container: DictionaryObject, content: bytes) -> list[tuple[int, int]]:
+        content = self._object_streams.get(place.stream)
+        if content is None:
+            content = decoded(container, "object stream")
+            self._object_streams[place.stream] = content
         first = self.resolve(container.get("/First"))
         if not isinstance(first, int) or not 0 <= first <= len(content):
             raise SealingError("document_unreadable", reason="object stream")
+        pairs = _COMMENT.sub(b" ", content[:first]).split()
+        wanted, index = b"%d" % number, place.index
         try:
-            numbers = [int(piece) for piece in _COMMENT.sub(b" ", content[:first]).split()]
-        except ValueError as error:
-            raise SealingError("document_unreadable", reason="object stream") from error
-        return [
-            (number, first + offset)
-            for number, offset in zip(numbers[::2], numbers[1::2], strict=False)
-        ]
+            # The index is the writer's word; the number is what counts.
+            if 2 * index + 1 >= len(pairs) or pairs[2 * index] != wanted:
+                index = pairs[::2].index(wanted)
+            start = first + int(pairs[2 * index + 1])
+            after = pairs[2 * index + 3 : 2 * index + 4]
+            end = first + int(after[0]) if after else len(content)
+        except (ValueError, IndexError):
+            return None
+        return Source(content, start, end)
 
     def _parse_at(self, position: int) -> Any:
         return self._parse(self._stream, position)

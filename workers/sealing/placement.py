@@ -7,8 +7,8 @@ Everything asked for is in points of the page as the reader sees it: inside the 
 from dataclasses import dataclass
 from typing import Literal
 
-from workers.sealing.document import Page
 from workers.sealing.errors import SealingError
+from workers.sealing.pages import Page
 
 Corner = Literal["top-left", "top-right", "bottom-left", "bottom-right"]
 LETTER = (0.0, 0.0, 612.0, 792.0)

@@ -19,10 +19,11 @@ from pypdf.generic import (
     NumberObject,
 )
 
-from workers.sealing import appearance, permissions, signature
-from workers.sealing.document import Document, Page
+from workers.sealing import appearance, pages, permissions, signature
+from workers.sealing.document import Document
 from workers.sealing.errors import SealingError
 from workers.sealing.keys import Signer
+from workers.sealing.pages import Page
 from workers.sealing.placement import Box, Placement, resolve
 from workers.sealing.revision import Revision, serialise
 
@@ -112,7 +113,7 @@ def _draw_all(
     additions: dict[int, tuple[Page, list[int]]] = {}
     field_number = 0
     for index, stamp in enumerate(stamps):
-        page = source.page(stamp.placement.page)
+        page = pages.find(source, stamp.placement.page)
         box = resolve(stamp.placement, page)
         boxes.append(box)
         drawing = revision.reserve()

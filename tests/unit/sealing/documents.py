@@ -39,7 +39,10 @@ def classic(
     start = len(out)
     out += b"xref\n0 1\n0000000000 65535 f \n"
     for number in sorted(offsets):
-        out += b"%d 1\n%010d 00000 n \n" % (number, offsets[number])
+        if number - 1 not in offsets:
+            count = next(n for n in range(len(offsets) + 1) if number + n not in offsets)
+            out += b"%d %d\n" % (number, count)
+        out += b"%010d 00000 n \n" % offsets[number]
     out += b"trailer\n<</Size %d/Root 1 0 R%s>>\nstartxref\n%d\n%%%%EOF" % (
         max(made) + 1,
         trailer,

@@ -13,8 +13,9 @@ from pypdf.generic import (
 )
 
 from tests.unit.sealing.documents import classic, objects
-from workers.sealing.document import Document, Page
+from workers.sealing.document import Document
 from workers.sealing.errors import SealingError
+from workers.sealing.pages import Page
 from workers.sealing.placement import Placement, resolve, view
 
 A4 = (0, 0, 595, 842)

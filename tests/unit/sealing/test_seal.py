@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from tests.unit.sealing.documents import classic, objects, streamed
 from workers.checking import check
 from workers.sealing import SealingError, Signer
 from workers.sealing.seal import Sealed
+from workers.sealing.streams import undo_up
 
 BUILDS = {
     "table": classic(objects()),
@@ -302,3 +304,36 @@ def test_a_chain_that_is_not_trusted_is_said_to_be(sealed: Seal, tmp_path: Path)
     (signature,) = check(sealed(sample_letter()).bytes, trust_roots_pem=stranger).signatures
     assert signature.intact
     assert not signature.trusted
+
+
+@pytest.mark.parametrize("build", [classic, streamed], ids=["table", "stream"])
+@pytest.mark.parametrize("page", [1, 1000, "last"])
+def test_a_page_of_a_long_flat_tree_is_found(
+    build: Callable[..., bytes], page: int | str, sealed: Seal, root: bytes
+) -> None:
+    result = sealed(build(objects(count=2000)), page=page)
+    assert result.boxes[0].page == (2000 if page == "last" else page)
+    assert check(result.bytes, trust_roots_pem=root).good
+    stamped = pypdf.PdfReader(BytesIO(result.bytes)).pages[result.boxes[0].page - 1]
+    assert "/Annots" in stamped
+
+
+def test_a_tree_with_an_empty_branch_is_counted_right(sealed: Seal) -> None:
+    made = objects(count=2)
+    made[2] = b"<</Type/Pages/Count 2/Kids[20 0 R 21 0 R]>>"
+    made[20] = b"<</Type/Pages/Count 2/Kids[10 0 R 11 0 R]/Parent 2 0 R>>"
+    made[21] = b"<</Type/Pages/Count 0/Kids[]/Parent 2 0 R>>"
+    for page in (1, 2):
+        result = pypdf.PdfReader(BytesIO(sealed(classic(made), page=page).bytes))
+        assert ["/Annots" in found for found in result.pages] == [page == 1, page == 2]
+
+
+@given(st.integers(1, 9), st.lists(st.binary(min_size=9, max_size=9), min_size=1, max_size=70))
+def test_the_up_filter_is_undone_as_row_by_row(columns: int, made: list[bytes]) -> None:
+    rows = [row[:columns] for row in made]
+    above, plain, expected = bytes(columns), b"", b""
+    for row in rows:
+        plain += b"\x02" + row
+        above = bytes((a + b) & 0xFF for a, b in zip(above, row, strict=True))
+        expected += above
+    assert undo_up(plain, columns) == expected
