@@ -23,7 +23,7 @@ from common.problems import Code
 from common.settings import WorkerSettings
 from common.telemetry import FINISHED, STAMPING, logger
 from workers import sealing
-from workers.sealing import SealingError, Signer, Stamp
+from workers.sealing import Sealed, SealingError, Signer, Stamp
 
 log = logger(__name__)
 
@@ -83,8 +83,6 @@ class Stamper:
             self._seal_and_finish(claim)
         except SealingError as error:
             self._fail(claim, Code(error.code), error.detail)
-        except SoftTimeLimitExceeded:
-            self._fail(claim, Code.DOCUMENT_UNPROCESSABLE, {"reason": "time"})
         except Exception:
             log.exception("attempt failed", attempt=claim.attempt)
             with self._database.transaction() as connection:
@@ -99,16 +97,9 @@ class Stamper:
             document = self._documents.get(documents.original_key(claim.job_id))
         except MissingDocumentError as error:
             raise DocumentChangedError("the accepted document is gone") from error
-        if hashlib.sha256(document).digest() != claim.document_sha256:
+        sealed = self._seal(claim, document)
+        if sealed.document_sha256 != claim.document_sha256:
             raise DocumentChangedError("the stored document differs from the accepted one")
-        now = datetime.now(UTC)
-        sealed = sealing.seal(
-            document,
-            [self._stamp_for(claim, now)],
-            signer=self._signer,
-            at=now,
-            reason=f"[{claim.serial}] {self._settings.signing_reason}",
-        )
         key = documents.result_key(claim.job_id, claim.attempt)
         content = sealed.bytes
         self._documents.put(key, content)
@@ -122,6 +113,25 @@ class Stamper:
         log.info("stamped", attempt=claim.attempt, bytes=result.length)
         FINISHED.labels("stamped", "").inc()
         self._tell(changed.deliveries)
+
+    def _seal(self, claim: Claim, document: bytes) -> Sealed:
+        """Seal, and make sure that what cannot be sealed is the document that was accepted."""
+        now = datetime.now(UTC)
+        try:
+            return sealing.seal(
+                document,
+                [self._stamp_for(claim, now)],
+                signer=self._signer,
+                at=now,
+                reason=f"[{claim.serial}] {self._settings.signing_reason}",
+            )
+        except SoftTimeLimitExceeded as error:
+            # Here the document took the time; anywhere else it was the store or the database.
+            raise SealingError(Code.DOCUMENT_UNPROCESSABLE, reason="time") from error
+        except SealingError as error:
+            if hashlib.sha256(document).digest() != claim.document_sha256:
+                raise DocumentChangedError("the stored document is damaged") from error
+            raise
 
     def _fail(self, claim: Claim, code: Code, facts: Mapping[str, Any]) -> None:
         with self._database.transaction() as connection:
