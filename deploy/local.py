@@ -280,7 +280,7 @@ class Copy:
             "Try it:",
             "",
             f"    curl -sS -H 'Authorization: Bearer {demo.test_key}' \\",
-            f"         -F document=@{letter} {self._public_url()}/v1/jobs",
+            f"         -F 'document=@{letter}' {self._public_url()}/v1/jobs",
             "",
             "or, in another terminal: make demo. Ctrl-C here finishes what is being stamped and ends.",
         ]
