@@ -161,8 +161,8 @@ PROBLEMS: dict[Code, Problem] = {
     ),
     Code.DOCUMENT_CERTIFIED: Problem(
         422,
-        "The document is certified and allows no changes, so it cannot be stamped.",
-        "Dokumen tersertifikasi dan tidak boleh diubah, sehingga tidak dapat dibubuhi meterai.",
+        "The document is certified, and its certification does not allow a new signature.",
+        "Dokumen tersertifikasi, dan sertifikasinya tidak mengizinkan tanda tangan baru.",
     ),
     Code.DOCUMENT_LOCKED: Problem(
         422,

@@ -1,4 +1,9 @@
-"""What earlier signatures allow: certification and locks (ISO 32000-2, 12.8.2.2 and 12.8.2.4)."""
+"""What earlier signatures allow: certification and locks (ISO 32000-2, 12.8.2.2 and 12.8.2.4).
+
+A new stamp adds a signature field. A certification forbids that at every level (level 1 any change,
+levels 2 and 3 all but filling in what is there and, at 3, comments), and so does a lock that covers
+the new field's name. Both are refused: the stamp would be valid and the earlier signature broken.
+"""
 
 from collections.abc import Iterator
 from typing import Any
@@ -9,34 +14,45 @@ from workers.sealing.document import MAX_DEPTH, MAX_NODES, Document
 from workers.sealing.errors import SealingError
 
 NO_CHANGES = 1
+# What a transform without its own parameter allows (table 257).
+_DEFAULT_ACCESS = 2
 
 
-def refuse_forbidden(document: Document) -> None:
-    """Refuse a document whose earlier signatures do not allow another one.
+def refuse_forbidden(document: Document, field_name: str) -> None:
+    """Refuse a document whose earlier signatures do not allow a field of this name.
 
     Raises:
-        SealingError: `document_certified`, when it is certified 'no changes';
-            `document_locked`, when a later signature forbade any change.
+        SealingError: `document_certified`, with the access that the certification leaves;
+            `document_locked`, with the field whose signature locks.
     """
     permissions = document.resolve(document.root.get("/Perms"))
     if isinstance(permissions, DictionaryObject):
         certification = document.resolve(permissions.get("/DocMDP"))
-        if _allowed(document, certification) == NO_CHANGES:
-            raise SealingError("document_certified")
-    for field in fields(document):
-        if document.resolve(field.get("/FT")) != "/Sig":
-            continue
-        value = document.resolve(field.get("/V"))
-        if value is None:
-            continue
+        if isinstance(certification, DictionaryObject):
+            access = _document_access(document, certification) or _DEFAULT_ACCESS
+            raise SealingError("document_certified", access=access)
+    for field, signature in signed_fields(document):
         lock = document.resolve(field.get("/Lock"))
-        locked = isinstance(lock, DictionaryObject) and document.resolve(lock.get("/P"))
-        if locked == NO_CHANGES or _allowed(document, value) == NO_CHANGES:
-            raise SealingError("document_locked", field=str(field.get("/T", "")))
+        locks = [lock] if isinstance(lock, DictionaryObject) else []
+        locks += _parameters(document, signature, "/FieldMDP")
+        no_changes = NO_CHANGES in (
+            _document_access(document, signature),
+            *(document.resolve(each.get("/P")) for each in locks),
+        )
+        if no_changes or any(_covers(document, each, field_name) for each in locks):
+            raise SealingError("document_locked", field=str(document.resolve(field.get("/T"))))
 
 
-def fields(document: Document) -> Iterator[DictionaryObject]:
-    """Yield every form field, parents before their kids."""
+def signed_fields(document: Document) -> Iterator[tuple[DictionaryObject, DictionaryObject]]:
+    """Yield every signature field that is signed, with its signature."""
+    for field in _fields(document):
+        if document.resolve(field.get("/FT")) == "/Sig":
+            signature = document.resolve(field.get("/V"))
+            if isinstance(signature, DictionaryObject):
+                yield field, signature
+
+
+def _fields(document: Document) -> Iterator[DictionaryObject]:
     form = document.resolve(document.root.get("/AcroForm"))
     if not isinstance(form, DictionaryObject):
         return
@@ -58,19 +74,35 @@ def _items(document: Document, value: Any) -> list[Any]:
     return list(items) if isinstance(items, ArrayObject) else []
 
 
-def _allowed(document: Document, signature: Any) -> int | None:
-    """Return the access that a signature's DocMDP transform leaves (table 257), if it has one."""
-    if not isinstance(signature, DictionaryObject):
-        return None
+def _document_access(document: Document, signature: DictionaryObject) -> int | None:
+    """Return the access that a signature's DocMDP transform leaves, if it has one."""
+    for parameters in _parameters(document, signature, "/DocMDP"):
+        access = document.resolve(parameters.get("/P"))
+        return int(access) if isinstance(access, int) else _DEFAULT_ACCESS
+    return None
+
+
+def _parameters(
+    document: Document, signature: DictionaryObject, method: str
+) -> list[DictionaryObject]:
+    """Return the parameters of a signature's transforms of one method."""
+    found = []
     for item in _items(document, signature.get("/Reference")):
         reference = document.resolve(item)
         if not isinstance(reference, DictionaryObject):
             continue
-        if document.resolve(reference.get("/TransformMethod")) != "/DocMDP":
-            continue
-        parameters = document.resolve(reference.get("/TransformParams"))
-        if not isinstance(parameters, DictionaryObject):
-            return 2
-        access = document.resolve(parameters.get("/P", 2))
-        return int(access) if isinstance(access, int) else 2
-    return None
+        if document.resolve(reference.get("/TransformMethod")) == method:
+            parameters = document.resolve(reference.get("/TransformParams"))
+            found.append(
+                parameters if isinstance(parameters, DictionaryObject) else DictionaryObject()
+            )
+    return found
+
+
+def _covers(document: Document, lock: DictionaryObject, name: str) -> bool:
+    """Say whether a lock (table 236, and table 259) covers a field of this name."""
+    action = document.resolve(lock.get("/Action"))
+    named = name in [str(document.resolve(item)) for item in _items(document, lock.get("/Fields"))]
+    return (
+        action == "/All" or (action == "/Include" and named) or (action == "/Exclude" and not named)
+    )

@@ -93,13 +93,21 @@ def seal(
     if not stamps:
         raise ValueError("there is nothing to draw")
     source = Document(document)
-    permissions.refuse_forbidden(source)
+    permissions.refuse_forbidden(source, field_name(stamps[0]))
+    if len(stamps) > 1 and any(permissions.signed_fields(source)):
+        # Earlier signatures allow a new signature field, but no annotations beside it.
+        raise SealingError("document_locked", reason="several stamps")
     revision = Revision(source)
     unsigned = revision.reserve()
     revision.put(unsigned, _signature_dictionary(signer, at, reason, location))
     boxes = _draw_all(source, revision, stamps, unsigned)
     written = bytearray(revision.write())
     return _sign(document, written, revision.positions[unsigned], signer, boxes)
+
+
+def field_name(stamp: Stamp) -> str:
+    """Return the name of the signature field that carries a stamp."""
+    return f"Stampede {stamp.serial}"
 
 
 def _draw_all(
@@ -122,7 +130,7 @@ def _draw_all(
         if index == 0:
             field_number = number
             kind = b"/Subtype/Widget/FT/Sig/T(%s)/V %d 0 R" % (
-                f"Stampede {stamp.serial}".encode(),
+                field_name(stamp).encode(),
                 signature_number,
             )
         else:
