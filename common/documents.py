@@ -16,7 +16,8 @@ from obstore.store import LocalStore, ObjectStore, from_url
 
 from common.settings import Settings
 
-PDF = "application/pdf"
+# The last two digits of a job's id, which are random.
+_SHARDS = tuple(f"{number:02x}" for number in range(256))
 
 
 class MissingDocumentError(LookupError):
@@ -38,12 +39,18 @@ class Documents:
         self._store: ObjectStore = (
             LocalStore(self._folder, mkdir=True) if self._folder is not None else from_url(url)
         )
+        if self._folder is not None:
+            _make_shards(self._folder)
 
     def put(self, key: str, content: bytes) -> None:
         """Store an object durably; an object of this key is replaced."""
+        if self._folder is None:
+            obstore.put(self._store, key, content)
+            return
+        path = self._folder / key
+        existing = next(folder for folder in path.parents if folder.exists())
         obstore.put(self._store, key, content)
-        if self._folder is not None:
-            _sync_up_to(self._folder / key, self._folder)
+        _sync_up_to(path, existing)
 
     def get(self, key: str) -> bytes:
         """Return an object.
@@ -92,6 +99,18 @@ def result_key(job_id: UUID, attempt: int) -> str:
 def _folder_of(job_id: UUID) -> str:
     # The id starts with the time; its random end spreads the jobs over 256 folders.
     return f"{job_id.hex[-2:]}/{job_id}"
+
+
+def _make_shards(folder: Path) -> None:
+    """Make the 256 folders that jobs are spread over, and make sure that they stay.
+
+    Made by whoever opens the store first, so that nobody stores into one that is not on the disk yet.
+    """
+    if (folder / _SHARDS[-1]).exists():
+        return
+    for name in _SHARDS:
+        (folder / name).mkdir(exist_ok=True)
+    _sync_up_to(folder, folder)
 
 
 def _sync_up_to(path: Path, top: Path) -> None:

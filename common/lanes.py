@@ -11,7 +11,6 @@ from uuid import UUID
 
 from celery import Celery
 from kombu.entity import Exchange, Queue
-from kombu.exceptions import OperationalError
 
 from common.settings import Settings
 
@@ -82,8 +81,11 @@ def publish_stamp(app: Celery, job_id: UUID, lane: str) -> None:
 
 
 def publish_deliveries(app: Celery, delivery_ids: Iterable[UUID]) -> None:
-    """Send webhook deliveries to their lane; what a broker that is away misses, the relay sends."""
-    with suppress(OperationalError):
+    """Send webhook deliveries to their lane; what the broker does not take, the relay sends.
+
+    Called after a commit, so nothing that goes wrong here may look like a failure of what was done.
+    """
+    with suppress(Exception):
         for delivery_id in delivery_ids:
             _send(app, DELIVER_TASK, delivery_id, WEBHOOK_LANE)
 

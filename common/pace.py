@@ -119,7 +119,8 @@ class Entry:
 
 
 UNKNOWN = Wait(None, None)
-_UNREACHABLE = (redis.ConnectionError, redis.TimeoutError)
+# Away, still loading, out of memory, a replica: whatever it says, the counters can wait.
+_UNREACHABLE = redis.RedisError
 
 
 class Pace:

@@ -4,6 +4,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+import redis
 from celery import Celery
 from kombu.exceptions import OperationalError
 from sqlalchemy import text
@@ -202,3 +203,21 @@ def test_without_the_database_a_clear_503_is_given(
     assert int(response.headers["Retry-After"]) >= 1
     assert client.get("/readyz").status_code == 503
     assert client.get("/livez").status_code == 200
+
+
+def test_an_upload_is_accepted_while_the_broker_is_out_of_memory(
+    app: Any, account: Account, letter: bytes, environment: dict[str, str]
+) -> None:
+    """A broker that answers, but takes nothing: the acceptance stands and is told."""
+    client = app.test_client()
+    with redis.Redis.from_url(environment["STAMPEDE_BROKER_URL"]) as broker:
+        broker.config_set("maxmemory", 1)
+        try:
+            response = client.post(
+                "/v1/jobs", data=letter, content_type="application/pdf", headers=account.test
+            )
+            cancelled = client.post(f"/v1/jobs/{response.json['id']}/cancel", headers=account.test)
+        finally:
+            broker.config_set("maxmemory", 0)
+    assert (response.status_code, response.json["position"]) == (202, None)
+    assert (cancelled.status_code, cancelled.json["state"]) == (200, "cancelled")

@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 import orjson
-from kombu.exceptions import OperationalError
 from sqlalchemy import Connection
 
 from common import documents, idempotency, jobs, lanes
@@ -69,11 +68,11 @@ def _accept(
     if replay:
         _undo(stored, entry)
         return answer, True
-    # A broker that is away does not undo the acceptance: the relay publishes the job later.
+    # The job is accepted: whatever goes wrong with the broker now, the relay publishes it later.
     try:
         lanes.publish_stamp(shared.celery, job_id, entry.lane)
-    except OperationalError:
-        log.warning("broker away; the relay will publish the job", lane=entry.lane)
+    except Exception:
+        log.warning("not published; the relay will", lane=entry.lane, exc_info=True)
     ACCEPTED.labels(caller.mode, entry.lane).inc()
     log.info("accepted", lane=entry.lane, bytes=len(submission.document), mode=caller.mode)
     return answer, False

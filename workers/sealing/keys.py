@@ -10,7 +10,8 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 
-@dataclass(frozen=True, slots=True)
+# Compared by identity: hashing a key and its certificates for every look-up would cost.
+@dataclass(frozen=True, slots=True, eq=False)
 class Signer:
     """An RSA key that signs with PKCS #1 v1.5 and SHA-256, and its certificates, leaf first.
 
