@@ -61,8 +61,11 @@ def make_celery(settings: Settings) -> Celery:
         broker_connection_retry_on_startup=True,
         broker_transport_options={
             "visibility_timeout": VISIBILITY_TIMEOUT_SECONDS,
-            "socket_timeout": 5,
+            # Longer than a worker waits for a message at a time (1 s).
+            "socket_timeout": 3,
             "socket_connect_timeout": 2,
+            # Publishing tries once; a worker's own connection is retried by its own settings.
+            "max_retries": 0,
             "queue_order_strategy": "common.turns:WeightedTurns",
             "priority_steps": [0],
         },

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from common.settings import Settings
 
@@ -129,7 +131,12 @@ class Pace:
     def __init__(self, broker_url: str) -> None:
         """Prepare a client; connects at the first use."""
         self._client = redis.Redis.from_url(
-            broker_url, socket_timeout=1, socket_connect_timeout=1, decode_responses=True
+            broker_url,
+            socket_timeout=1,
+            socket_connect_timeout=1,
+            decode_responses=True,
+            # Once and at once, for a connection that a restart cut; waiting would hold up clients.
+            retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
         )
         self._enter = self._client.register_script(_ENTER)
         self._leave = self._client.register_script(_LEAVE)

@@ -47,8 +47,9 @@ def configure_logs(settings: Settings) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level)
-    # httpx writes every address it calls; ours say the same with the ids.
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    # httpx writes every address it calls and Celery two lines a task; ours say the same with the ids.
+    for name in ("httpx", "celery.worker.strategy", "celery.app.trace"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),

@@ -13,9 +13,10 @@ from pypdf.generic import ArrayObject, DictionaryObject
 from workers.sealing.document import MAX_DEPTH, MAX_NODES, Document
 from workers.sealing.errors import SealingError
 
-NO_CHANGES = 1
 # What a transform without its own parameter allows (table 257).
 _DEFAULT_ACCESS = 2
+# Stands in every signature's dictionary, and never in an object stream: /Contents has its place.
+_SIGNED = b"/ByteRange"
 
 
 def refuse_forbidden(document: Document, field_name: str) -> None:
@@ -35,28 +36,32 @@ def refuse_forbidden(document: Document, field_name: str) -> None:
         lock = document.resolve(field.get("/Lock"))
         locks = [lock] if isinstance(lock, DictionaryObject) else []
         locks += _parameters(document, signature, "/FieldMDP")
-        no_changes = NO_CHANGES in (
-            _document_access(document, signature),
-            *(document.resolve(each.get("/P")) for each in locks),
+        # A signature in a field may limit the document as a certification does: at no level is
+        # there room for a new field.
+        limited = _document_access(document, signature) is not None or any(
+            document.resolve(each.get("/P")) is not None for each in locks
         )
-        if no_changes or any(_covers(document, each, field_name) for each in locks):
+        if limited or any(_covers(document, each, field_name) for each in locks):
             raise SealingError("document_locked", field=str(document.resolve(field.get("/T"))))
 
 
 def signed_fields(document: Document) -> Iterator[tuple[DictionaryObject, DictionaryObject]]:
     """Yield every signature field that is signed, with its signature."""
-    for field in _fields(document):
+    form = document.resolve(document.root.get("/AcroForm"))
+    fields = document.resolve(form.get("/Fields")) if isinstance(form, DictionaryObject) else None
+    if not fields or _SIGNED not in document.data:
+        # A form of thousands of fields need not be walked to learn that nobody signed.
+        return
+    for field in _fields(document, fields):
         if document.resolve(field.get("/FT")) == "/Sig":
             signature = document.resolve(field.get("/V"))
             if isinstance(signature, DictionaryObject):
                 yield field, signature
 
 
-def _fields(document: Document) -> Iterator[DictionaryObject]:
-    form = document.resolve(document.root.get("/AcroForm"))
-    if not isinstance(form, DictionaryObject):
-        return
-    pending = [(kid, 0) for kid in _items(document, form.get("/Fields"))]
+def _fields(document: Document, top: Any) -> Iterator[DictionaryObject]:
+    """Yield every field from the topmost down, parents before their kids."""
+    pending = [(kid, 0) for kid in _items(document, top)]
     visited = 0
     while pending:
         reference, depth = pending.pop()

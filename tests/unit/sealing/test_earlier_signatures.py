@@ -97,8 +97,10 @@ def test_a_certification_that_a_stamp_would_break_is_kept(
         {"lock": FieldMDPSpec(FieldMDPAction.EXCLUDE, fields=["Another"])},
         {"lock": FieldMDPSpec(FieldMDPAction.INCLUDE, fields=[f"Stampede {SERIAL}"])},
         {"lock": FieldMDPSpec(FieldMDPAction.INCLUDE, fields=["X"]), "after": MDPPerm.NO_CHANGES},
+        {"lock": FieldMDPSpec(FieldMDPAction.INCLUDE, fields=["X"]), "after": MDPPerm.FILL_FORMS},
+        {"lock": FieldMDPSpec(FieldMDPAction.INCLUDE, fields=["X"]), "after": MDPPerm.ANNOTATE},
     ],
-    ids=["all", "all but another", "ours", "no changes at all"],
+    ids=["all", "all but another", "ours", "no changes", "filling in only", "comments only"],
 )
 def test_a_lock_that_a_stamp_would_break_is_kept(
     allows: dict[str, Any], signed: Sign, sealed: Seal

@@ -191,7 +191,10 @@ CERTIFIED = classic(
 )
 LOCKED = classic(
     objects(catalogue=b"/AcroForm<</Fields[20 0 R]/SigFlags 3>>")
-    | {20: b"<</FT/Sig/T(a)/V 21 0 R/Lock<</Action/All/P 1>>>>", 21: b"<</Type/Sig>>"}
+    | {
+        20: b"<</FT/Sig/T(a)/V 21 0 R/Lock<</Action/All/P 1>>>>",
+        21: b"<</Type/Sig/ByteRange[0 9 9 9]>>",
+    }
 )
 REFUSED = {
     "encrypted": (ENCRYPTED, "document_encrypted"),
