@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Route, ViewportSize, expect, sync_playwright
 
 from common import jobs
 from common.database import Database
@@ -79,7 +79,11 @@ def test_a_waiting_applicant_sees_the_job_finish_without_touching_the_page(
     # The workers start only now, so that the job is seen waiting.
     request.getfixturevalue("workers")
     expect(page.locator(".state.stamped")).to_be_visible(timeout=30_000)
-    expect(page.get_by_text("Selesai: dokumen bermeterai siap diunduh")).to_be_visible()
+    said = "Selesai: dokumen bermeterai siap diunduh"
+    expect(page.locator(".big")).to_have_text(said)
+    # Told to a screen reader, and seen on the tab of somebody who looks elsewhere.
+    expect(page.locator("#said")).to_have_text(said)
+    expect(page).to_have_title(f"{said} · surat lamaran.pdf")
     assert no_sideways_scrolling(page)
     with page.expect_download() as download:
         page.get_by_role("link", name="Unduh dokumen bermeterai").click()
@@ -108,6 +112,10 @@ def test_without_scripts_the_page_reloads_itself_until_the_end(
     page.goto(job["links"]["status_page"])
     expect(page.locator(".state.stamped")).to_be_visible(timeout=30_000)
     assert page.locator("meta[http-equiv=refresh]").count() == 0, "nothing left to wait for"
+    assert no_sideways_scrolling(page)
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Unduh dokumen bermeterai").click()
+    assert Path(download.value.path()).read_bytes().startswith(b"%PDF-")
     context.close()
 
 
@@ -147,19 +155,55 @@ def test_a_waiting_page_says_its_place_and_survives_a_lost_connection(
     page.close()
 
 
+def test_the_script_asks_when_the_server_says_and_seldom_in_the_background(
+    browser: Browser, server: str, account: Account, db: Database, web_settings: WebSettings
+) -> None:
+    job_id = accept(db, new_job(account))
+    page = browser.new_page(viewport=PHONE)
+    status, retry_after = 304, "10"
+    asked: list[str] = []
+
+    def answer(route: Route) -> None:
+        asked.append(route.request.url)
+        route.fulfill(status=status, headers={"Retry-After": retry_after})
+
+    def seconds_until_it_asks() -> int:
+        """Let time pass in the page, second by second, until it asks the server."""
+        before = len(asked)
+        for second in range(1, 100):
+            page.clock.run_for(1000)
+            if len(asked) > before:
+                return second
+        raise AssertionError("it did not ask at all")
+
+    page.clock.install()
+    page.route("**/live*", answer)
+    page.goto(StatusLinks(web_settings).url(job_id))
+    seconds_until_it_asks()
+    assert 9 <= seconds_until_it_asks() <= 14
+    page.evaluate("Object.defineProperty(document, 'hidden', {value: true, configurable: true})")
+    seconds_until_it_asks()
+    assert 39 <= seconds_until_it_asks() <= 44, "four times less often"
+    page.evaluate("delete document.hidden")
+    status, retry_after = 503, "50"
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    seconds_until_it_asks()
+    assert 49 <= seconds_until_it_asks() <= 54, "a service that asks for rest gets it"
+    expect(page.locator("#offline")).to_be_visible()
+    page.close()
+
+
 @pytest.mark.parametrize("viewport", [NARROW, DESK], ids=["narrow", "desk"])
-@pytest.mark.parametrize(
-    "path", ["/", "/docs", "/problems", "/verify", "/v/T", "/nothing", "/j/unknown?lang=en"]
-)
 def test_every_page_fits_the_screen_and_keeps_the_policy(
-    browser: Browser, server: str, path: str, viewport: ViewportSize
+    browser: Browser, server: str, viewport: ViewportSize
 ) -> None:
     page = browser.new_page(viewport=viewport)
     broken: list[str] = []
     page.on("console", lambda said: broken.append(said.text) if "Policy" in said.text else None)
-    page.goto(f"{server}{path}")
-    assert page.locator("h1").count() == 1
-    assert no_sideways_scrolling(page)
+    for path in ("/", "/docs", "/problems", "/verify", "/v/T", "/nothing", "/j/unknown?lang=en"):
+        page.goto(f"{server}{path}")
+        assert page.locator("h1").count() == 1, path
+        assert no_sideways_scrolling(page), path
     assert broken == []
     page.close()
 

@@ -2,8 +2,10 @@
 
 home.py           what this is, the API's description, the catalogue of problems
 status.py         one job, behind a link that nobody can guess
+progress.py       what a job's state means to the person who waits
 verification.py   one serial, for everybody
-language.py       which language, and how times and waits are said
+language.py       which language, and how times, waits and numbers are said
+assets.py         style, script and picture, kept by browsers until they change
 """
 
 from pathlib import Path
@@ -12,8 +14,9 @@ from flask import Flask, Response, make_response, render_template, request
 from flask_babel import Babel
 
 from common.problems import Code, ProblemError
+from common.telemetry import REFUSED
 from web.answers import language_of
-from web.pages import home, language, status, verification
+from web.pages import assets, home, language, status, verification
 
 CONTENT_SECURITY_POLICY = "; ".join(
     (
@@ -37,25 +40,33 @@ def register(app: Flask) -> None:
         default_locale="id",
         default_translation_directories=str(Path(__file__).parent / "translations"),
     )
-    for blueprint in (home.blueprint, status.blueprint, verification.blueprint):
+    for blueprint in (assets.blueprint, home.blueprint, status.blueprint, verification.blueprint):
         app.register_blueprint(blueprint)
     app.context_processor(language.helpers)
+    app.context_processor(lambda: {"asset": assets.address})
     app.after_request(_harden)
 
 
 def render_problem(error: ProblemError) -> Response:
     """Return a problem as a page that says what happened and what to do next."""
+    REFUSED.labels(error.code).inc()
     page = render_template(
         "problem.html",
         title=error.problem.title(language_of(language.selected())),
         code=error.code,
         status=error.problem.status,
-        known=error.code is not Code.NOT_FOUND,
+        status_page=_status_page() if error.code is Code.DOCUMENT_NOT_READY else None,
     )
     response = make_response(page, error.problem.status)
     response.headers.update(error.headers)
     response.headers["Cache-Control"] = "no-store"
     return response
+
+
+def _status_page() -> str | None:
+    """Return the status page that this request's address belongs to."""
+    token = (request.view_args or {}).get("token")
+    return None if token is None else language.to("status.page", token=token)
 
 
 def _harden(response: Response) -> Response:
@@ -64,7 +75,5 @@ def _harden(response: Response) -> Response:
     if response.mimetype == "text/html":
         response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
         response.headers["Referrer-Policy"] = "no-referrer"
-        response.headers["Vary"] = "Accept"
-        if request.path.startswith("/j/"):
-            response.headers["X-Robots-Tag"] = "noindex"
+        response.vary.add("Accept")
     return response

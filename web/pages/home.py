@@ -9,13 +9,7 @@ from common.problems import PROBLEMS
 from web import openapi
 from web.parts import parts
 
-blueprint = Blueprint(
-    "home",
-    __name__,
-    template_folder="templates",
-    static_folder="static",
-    static_url_path="/static",
-)
+blueprint = Blueprint("home", __name__, template_folder="templates")
 
 
 @blueprint.get("/")

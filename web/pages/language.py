@@ -1,15 +1,18 @@
-"""Which language a page is in, and how times and waits are said in it."""
+"""Which language a page is in, and how times, waits, numbers and sizes are said in it."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+from babel.dates import format_datetime
+from babel.numbers import format_decimal
 from flask import request, url_for
 from flask_babel import gettext, ngettext
 
 LANGUAGES = ("id", "en")
 # Every time is shown in Jakarta's zone, and the zone is named beside it.
 WIB = timezone(timedelta(hours=7), "WIB")
+_CLOCK = {"id": "d MMMM y, HH.mm.ss 'WIB'", "en": "d MMMM y, HH:mm:ss 'WIB'"}
 
 
 def selected() -> str:
@@ -20,15 +23,19 @@ def selected() -> str:
 
 def clock(at: datetime) -> str:
     """Return a time as people read it, with its zone."""
-    return at.astimezone(WIB).strftime("%d-%m-%Y %H:%M:%S WIB")
+    lang = selected()
+    return str(format_datetime(at.astimezone(WIB), _CLOCK[lang], tzinfo=WIB, locale=lang))
 
 
 def wait(seconds: int | None) -> str:
-    """Return how long something takes, rounded as a person would."""
+    """Return how long something takes, rounded as a person would: up, and to what matters."""
     if seconds is None:
         return str(gettext("belum diketahui"))
-    if seconds < 60:
-        return str(ngettext("sekitar %(num)s detik", "sekitar %(num)s detik", seconds))
+    if seconds < 10:
+        return str(gettext("beberapa detik"))
+    tens = -(-seconds // 10) * 10
+    if tens < 60:
+        return str(ngettext("sekitar %(num)s detik", "sekitar %(num)s detik", tens))
     minutes = -(-seconds // 60)
     if minutes < 90:
         return str(ngettext("sekitar %(num)s menit", "sekitar %(num)s menit", minutes))
@@ -36,9 +43,28 @@ def wait(seconds: int | None) -> str:
     return str(ngettext("sekitar %(num)s jam", "sekitar %(num)s jam", hours))
 
 
+def number(value: int) -> str:
+    """Return a whole number with the language's separators."""
+    return str(format_decimal(value, locale=selected()))
+
+
+def size(length: int) -> str:
+    """Return a length in bytes as kilobytes or megabytes (powers of 1000), as phones show it."""
+    if length < 999_500:
+        return f"{number(max(1, round(length / 1000)))} KB"
+    return f"{format_decimal(length / 1_000_000, format='0.0', locale=selected())} MB"
+
+
 def helpers() -> dict[str, Callable[..., Any] | str]:
     """Return what every template may use."""
-    return {"clock": clock, "wait": wait, "here": here, "to": to, "lang": selected()}
+    return {
+        "clock": clock,
+        "wait": wait,
+        "number": number,
+        "size": size,
+        "to": to,
+        "lang": selected(),
+    }
 
 
 def to(endpoint: str, **values: Any) -> str:
@@ -46,11 +72,3 @@ def to(endpoint: str, **values: Any) -> str:
     if selected() != "id":
         values["lang"] = selected()
     return url_for(endpoint, **values)
-
-
-def here(lang: str) -> str:
-    """Return this page's address in another language."""
-    kept = {name: value for name, value in request.args.items() if name != "lang"}
-    if request.endpoint is None:
-        return f"/?lang={lang}"
-    return url_for(request.endpoint, **(request.view_args or {}) | kept, lang=lang)

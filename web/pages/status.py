@@ -5,10 +5,11 @@ from flask import Blueprint, Response, make_response, render_template
 from common import job_records, jobs
 from common.job_records import JobRecord
 from common.jobs import State
-from common.pace import UNKNOWN
+from common.pace import UNKNOWN, Wait
 from common.problems import PROBLEMS, Code, ProblemError
 from web.answers import language_of, with_validator
 from web.api.jobs import JOSE, stamped_file
+from web.pages import progress
 from web.pages.language import selected
 from web.parts import parts
 
@@ -30,9 +31,7 @@ def live(token: str) -> Response:
 @blueprint.get("/<token>/document")
 def document(token: str) -> Response:
     """Return the stamped file, as an attachment."""
-    response = stamped_file(_job(token))
-    response.headers["Cache-Control"] = "private, no-store"
-    return response
+    return stamped_file(_job(token))
 
 
 @blueprint.get("/<token>/receipt")
@@ -42,11 +41,16 @@ def receipt(token: str) -> Response:
     return Response(
         job.receipt,
         content_type=JOSE,
-        headers={
-            "Cache-Control": "private, no-store",
-            "Content-Disposition": f'attachment; filename="receipt-{job.id}.jws"',
-        },
+        headers={"Content-Disposition": f'attachment; filename="receipt-{job.id}.jws"'},
     )
+
+
+@blueprint.after_request
+def keep_private(response: Response) -> Response:
+    """Leave nothing of a job in a cache or a search engine."""
+    response.headers["Cache-Control"] = "private, no-store"
+    response.headers["X-Robots-Tag"] = "noindex"
+    return response
 
 
 def _job(token: str) -> JobRecord:
@@ -60,24 +64,32 @@ def _job(token: str) -> JobRecord:
     return job
 
 
+def _wait(job: JobRecord) -> Wait:
+    if job.state is not State.QUEUED or progress.tried_before(job):
+        return UNKNOWN
+    return parts().pace.wait(job.lane, job.ticket)
+
+
 def _render(template: str, token: str) -> Response:
     job = _job(token)
-    waiting = job.state is State.QUEUED
-    wait_now = parts().pace.wait(job.lane, job.ticket) if waiting else UNKNOWN
     final = job.state in jobs.FINAL
-    problem = None if job.problem_code is None else PROBLEMS[job.problem_code]
+    wait_now = _wait(job)
+    code = job.problem_code
     response = make_response(
         render_template(
             template,
             job=job,
             token=token,
+            headline=progress.headline(job),
+            steps=progress.steps(job),
+            again=progress.tried_before(job),
             now=wait_now,
             final=final,
             refresh=None if final else wait_now.retry_after,
-            reason=None if problem is None else problem.title(language_of(selected())),
+            reason=None if code is None else PROBLEMS[code].title(language_of(selected())),
+            advice=None if code is None else progress.advice(code),
         )
     )
-    response.headers["Cache-Control"] = "private, no-cache"
     if not final:
         response.headers["Retry-After"] = str(wait_now.retry_after)
     return response

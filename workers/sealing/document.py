@@ -4,6 +4,7 @@ A document that is not built as it says (a wrong `startxref`, entries that point
 refused: a revision that is appended to it would be found by lenient readers only.
 """
 
+import logging
 import os
 import re
 from dataclasses import dataclass
@@ -21,14 +22,22 @@ from pypdf.generic import (
 
 from workers.sealing import xref
 from workers.sealing.errors import SealingError
+from workers.sealing.limits import OBJECT, Budget, Metered
 from workers.sealing.streams import decoded
 from workers.sealing.xref import InFile, InStream
 
 # Deeper or wider than any real document's page tree and forms.
 MAX_DEPTH = 200
 MAX_NODES = 200_000
-# Objects that may be read for one sealing.
-MAX_READS = 250_000
+
+# Texts of objects up to here are cut out and parsed alone; longer ones are paid for as they are read.
+_SHORT = 64 * 1024
+# Where the end of an object is looked for.
+_LONG = 8 * 1024 * 1024
+_ENDS = (b"", b"endobj")
+
+# pypdf has a line to say for each byte that it makes do with; what matters to us is raised.
+logging.getLogger("pypdf").setLevel(logging.CRITICAL)
 
 _WHITE_SPACE = b"\x00\t\n\x0c\r "
 # Readers look for the end of a file in so many of its last bytes.
@@ -53,7 +62,9 @@ class Document:
     Stands in for pypdf's reader towards pypdf's parser, which asks for `strict` and `get_object`.
     """
 
-    strict: bool
+    # Where pypdf is lenient it returns what came before the damage. A page that is written anew from
+    # half a dictionary has lost its contents, and our signature would cover that.
+    strict = True
 
     def __init__(self, data: bytes) -> None:
         """Find the cross-reference and the catalogue.
@@ -63,7 +74,8 @@ class Document:
                 `document_unprocessable`.
         """
         self.data = data
-        self._stream = BytesIO(data)
+        self.budget = Budget()
+        self._stream = Metered(data, self.budget)
         self._objects: dict[int, Any] = {}
         self._object_streams: dict[int, bytes] = {}
         self._reading: set[int] = set()
@@ -80,10 +92,7 @@ class Document:
         self.startxref = int(found[1])
         # With junk before the header, offsets count from the header in most files, but not in all.
         self.shift = 0 if header == 0 or self._is_section(self.startxref) else header
-        # What other readers start from must be right to the letter; inside, pypdf may be lenient.
-        self.strict = True
-        self.xref = xref.read(data, self.startxref, self.shift, self._parse_at)
-        self.strict = False
+        self.xref = xref.read(data, self.startxref, self.shift, self._parse_at, self.budget)
         self.trailer = self.xref.trailer
         if "/Encrypt" in self.trailer:
             raise SealingError("document_encrypted")
@@ -129,8 +138,9 @@ class Document:
         number = reference if isinstance(reference, int) else reference.idnum
         if number in self._objects:
             return self._objects[number]
-        if number in self._reading or len(self._objects) > MAX_READS:
+        if number in self._reading:
             raise SealingError("document_unprocessable", reason="reference loop")
+        self.budget.spend(OBJECT)
         self._reading.add(number)
         try:
             found = self._read(number)
@@ -150,8 +160,12 @@ class Document:
             head = _OBJECT_HEAD.match(self.data, place.offset + self.shift)
             if head is None or int(head[1]) != number:
                 raise SealingError("document_unreadable", reason="cross-reference entry")
-            end = self.data.find(b"endobj", head.end())
-            return Source(self.data, head.end(), end if end >= 0 else len(self.data))
+            start = head.end()
+            end = self.data.find(b"endobj", start, start + _LONG)
+            if end < 0:
+                self.budget.spend(_LONG // OBJECT)
+                end = min(start + _LONG, len(self.data))
+            return Source(self.data, start, end)
         return self._source_in_stream(number, place) if isinstance(place, InStream) else None
 
     def parse(self, text: bytes) -> Any:
@@ -160,14 +174,13 @@ class Document:
         Raises:
             SealingError: `document_unreadable`, `document_unprocessable`.
         """
-        return self._parse(BytesIO(text), 0)
+        return self._parse_source(Source(text, 0, len(text)))
 
     def _read(self, number: int) -> Any:
         source = self.source(number)
         if source is None:
             return NullObject()
-        stream = self._stream if source.content is self.data else BytesIO(source.content)
-        return self._parse(stream, source.start)
+        return self._parse_source(source)
 
     def _source_in_stream(self, number: int, place: InStream) -> Source | None:
         """Find an object in an object stream (ISO 32000-2, 7.5.7)."""
@@ -176,7 +189,7 @@ class Document:
             raise SealingError("document_unreadable", reason="object stream")
         content = self._object_streams.get(place.stream)
         if content is None:
-            content = decoded(container, "object stream")
+            content = decoded(container, "object stream", self.budget)
             self._object_streams[place.stream] = content
         first = self.resolve(container.get("/First"))
         if not isinstance(first, int) or not 0 <= first <= len(content):
@@ -194,10 +207,36 @@ class Document:
             return None
         return Source(content, start, end)
 
+    def _parse_source(self, source: Source) -> Any:
+        """Parse an object's own text, cut out where it is short, and only if that is all of it."""
+        length = source.end - source.start
+        if length <= _SHORT:
+            text = source.content[source.start : source.end + len(b"endobj")]
+            # A stream's data may say `endobj` as well as anything else.
+            if b"stream" not in text:
+                self.budget.spend(2 * length)
+                alone = BytesIO(text if source.content is self.data else text[:length])
+                found = self._parse_alone(alone)
+                if alone.read().strip(_WHITE_SPACE) in _ENDS:
+                    return found
+        whole = source.content is self.data
+        stream = self._stream if whole else Metered(source.content, self.budget)
+        return self._parse(stream, source.start)
+
+    def _parse_alone(self, text: BytesIO) -> Any:
+        """Parse a text that was cut out; None where that cannot be done, or not without the rest."""
+        try:
+            return self._parse(text, 0, then_back=False)
+        except SealingError as error:
+            if error.code != "document_unreadable":
+                raise
+            text.seek(0)
+            return None
+
     def _parse_at(self, position: int) -> Any:
         return self._parse(self._stream, position)
 
-    def _parse(self, stream: BytesIO, position: int) -> Any:
+    def _parse(self, stream: BytesIO, position: int, *, then_back: bool = True) -> Any:
         # pypdf's lengths may be references: reading on continues where this object is.
         before = stream.tell()
         stream.seek(position)
@@ -210,13 +249,22 @@ class Document:
             raise
         except Exception as error:
             # pypdf's parser raises whatever the damage leads to.
-            too_deep = isinstance(error, RecursionError | LimitReachedError) or isinstance(
-                error.__cause__, RecursionError
-            )
-            code = "document_unprocessable" if too_deep else "document_unreadable"
-            raise SealingError(code, reason="nesting" if too_deep else "syntax") from error
+            raise _refusal(error) from error
         finally:
-            stream.seek(before)
+            if then_back:
+                stream.seek(before)
 
     def _is_section(self, offset: int) -> bool:
         return self.data.startswith(b"xref", offset) or bool(_OBJECT_HEAD.match(self.data, offset))
+
+
+def _refusal(error: BaseException) -> SealingError:
+    """Return what a failure of pypdf's means: its first cause is under errors of its own."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, SealingError):
+            return cause
+        if isinstance(cause, RecursionError | LimitReachedError | MemoryError):
+            return SealingError("document_unprocessable", reason="limits")
+        cause = cause.__cause__
+    return SealingError("document_unreadable", reason="syntax")

@@ -15,6 +15,8 @@ INHERITED = ("/Resources", "/MediaBox", "/CropBox", "/Rotate")
 
 # An array of nothing but references, as every writer makes it.
 _KIDS = re.compile(rb"/Kids[\s\x00]*\[([\d\s\x00R]*)\]")
+# What one of them takes out of the budget, where all are read.
+_REFERENCE = 8
 # Shorter ones are not worth the detour.
 _LONG = 512
 
@@ -56,16 +58,26 @@ class _References(Sequence[Any]):
     def __len__(self) -> int:
         return self._length
 
+    def __iter__(self) -> Iterator[Any]:
+        """Split once for all."""
+        return iter(self[:])
+
     @overload
     def __getitem__(self, index: int) -> Any: ...
     @overload
     def __getitem__(self, index: slice) -> Sequence[Any]: ...
     def __getitem__(self, index: int | slice) -> Any:
         if isinstance(index, slice):
-            return [self[place] for place in range(*index.indices(len(self)))]
+            # Little is asked for each, but there may be a million of them.
+            self._document.budget.spend(_REFERENCE * self._length)
+            pieces = self._text.split(b"R")[:-1]
+            return [self._reference(piece) for piece in pieces[index]]
         # The last is what stamps go on most, and is found without splitting the rest.
         last = index in (-1, self._length - 1)
         piece = self._text.rsplit(b"R", 2)[-2] if last else self._text.split(b"R")[index]
+        return self._reference(piece)
+
+    def _reference(self, piece: bytes) -> IndirectObject:
         numbers = piece.replace(b"\0", b" ").split()
         if len(numbers) != 2 or max(map(len, numbers)) > 10:
             raise SealingError("document_unreadable", reason="page tree")
@@ -192,22 +204,22 @@ def _descend(document: Document, reference: Any, index: int) -> Page | None:
 
 def _walk(document: Document, root: Any) -> Iterator[Page]:
     """Yield every page in order, whatever the counts say."""
-    pending: list[tuple[Any, dict[str, PdfObject]]] = [(root, {})]
+    pending: list[tuple[Any, int, dict[str, PdfObject]]] = [(root, 0, {})]
     seen: set[int] = set()
     number = 0
     while pending:
-        reference, inherited = pending.pop()
+        reference, depth, inherited = pending.pop()
         if not isinstance(reference, IndirectObject) or reference.idnum in seen:
             continue
         seen.add(reference.idnum)
-        if len(seen) > MAX_NODES:
+        if len(seen) > MAX_NODES or depth > MAX_DEPTH:
             raise SealingError("document_unprocessable", reason="page tree")
         node = _node(document, reference)
         if node is None:
             continue
         if node.kids is not None:
             below = _inherit(inherited, node.values)
-            pending += [(kid, below) for kid in reversed(node.kids)]
+            pending += [(kid, depth + 1, below) for kid in node.kids[::-1]]
         elif document.resolve(node.values.get("/Type")) in ("/Page", None):
             number += 1
             yield Page(number, reference, node.values, inherited, document)

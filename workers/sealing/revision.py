@@ -26,7 +26,9 @@ class Revision:
         self._lead = b"" if document.data.endswith((b"\n", b"\r")) else b"\n"
 
     def reserve(self) -> int:
-        """Return a number for a new object."""
+        """Return a number for a new object, also where the document's /Size is too small."""
+        while self._document.xref.place(self._next) is not None:
+            self._next += 1
         number = self._next
         self._next += 1
         return number

@@ -6,14 +6,17 @@ from typing import Any
 from pypdf.generic import DictionaryObject, StreamObject
 
 from workers.sealing.errors import SealingError
+from workers.sealing.limits import Budget
 
-# More than the object index of any real document takes.
-MAX_DECODED = 64 * 1024 * 1024
+# Rows under a predictor take several times their size to undo; a million objects take 6 MB.
+_MAX_PREDICTED = 8 * 1024 * 1024
+# What only pypdf can decode, or undo row by row in Python; no real cross-reference needs it.
+_MAX_RARE = 64 * 1024
 _PNG = 10
 _UP = 2
 
 
-def decoded(stream: StreamObject, what: str) -> bytes:
+def decoded(stream: StreamObject, what: str, budget: Budget) -> bytes:
     """Return a stream's content.
 
     pypdf makes do with deflated data that breaks off; other readers do not, so neither do we.
@@ -22,12 +25,18 @@ def decoded(stream: StreamObject, what: str) -> bytes:
         SealingError: `document_unreadable`, `document_unprocessable` for a decompression bomb.
     """
     if stream.get("/Filter") in ("/FlateDecode", ["/FlateDecode"]):
-        plain = _inflated(stream._data, what)
+        plain = _inflated(stream._data, what, budget)
         if "/DecodeParms" not in stream:
             return plain
         columns = _columns_of_png(stream.get("/DecodeParms"))
-        if columns and _all_up(plain, columns + 1):
+        if len(plain) <= _MAX_PREDICTED and columns and _all_up(plain, columns + 1):
             return undo_up(plain, columns)
+        if len(plain) > _MAX_RARE:
+            raise SealingError("document_unprocessable", reason=what)
+    elif "/Filter" not in stream:
+        return stream._data
+    elif len(stream._data) > _MAX_RARE or _inflations(stream) > 1:
+        raise SealingError("document_unprocessable", reason=what)
     try:
         return stream.get_data()
     except Exception as error:
@@ -35,13 +44,22 @@ def decoded(stream: StreamObject, what: str) -> bytes:
         raise SealingError("document_unreadable", reason=what) from error
 
 
-def _inflated(raw: bytes, what: str) -> bytes:
+def _inflations(stream: StreamObject) -> int:
+    """Return how many filters of a stream make more of less, one inside the other."""
+    filters = stream.get("/Filter")
+    names = filters if isinstance(filters, list) else [filters]
+    return sum(name not in ("/ASCIIHexDecode", "/ASCII85Decode") for name in names)
+
+
+def _inflated(raw: bytes, what: str, budget: Budget) -> bytes:
     inflater = zlib.decompressobj()
     try:
-        plain = inflater.decompress(raw, MAX_DECODED)
+        # One byte more than there may be tells a stream that ends there from one that goes on.
+        plain = inflater.decompress(raw, budget.decoded + 1)
     except zlib.error as error:
         raise SealingError("document_unreadable", reason=what) from error
-    if inflater.unconsumed_tail:
+    budget.decoded -= len(plain)
+    if budget.decoded < 0:
         raise SealingError("document_unprocessable", reason=what)
     if not inflater.eof:
         raise SealingError("document_unreadable", reason=what)

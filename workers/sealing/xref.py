@@ -13,6 +13,7 @@ from typing import Any
 from pypdf.generic import DictionaryObject, StreamObject
 
 from workers.sealing.errors import SealingError
+from workers.sealing.limits import OBJECT, Budget
 from workers.sealing.streams import decoded
 
 # More revisions than any real document has.
@@ -129,7 +130,7 @@ class CrossReference:
 Parser = Callable[[int], Any]
 
 
-def read(data: bytes, start: int, shift: int, parse: Parser) -> CrossReference:
+def read(data: bytes, start: int, shift: int, parse: Parser, budget: Budget) -> CrossReference:
     """Read the sections from the newest back.
 
     Args:
@@ -137,6 +138,7 @@ def read(data: bytes, start: int, shift: int, parse: Parser) -> CrossReference:
         start: what `startxref` says.
         shift: what the file's own offsets must be moved by, where junk stands before its header.
         parse: returns the PDF object that begins at a position of the file.
+        budget: what the document may still ask for.
 
     Raises:
         SealingError: `document_unreadable`, `document_unprocessable`.
@@ -153,7 +155,7 @@ def read(data: bytes, start: int, shift: int, parse: Parser) -> CrossReference:
         if len(seen) >= MAX_SECTIONS:
             raise SealingError("document_unprocessable", reason="too many revisions")
         seen.add(offset)
-        found, trailer, stream = _section(data, offset + shift, parse)
+        found, trailer, stream = _section(data, offset + shift, parse, budget)
         finders += found
         if newest is None:
             newest, is_stream = trailer, stream
@@ -173,23 +175,27 @@ def _offset(trailer: DictionaryObject, key: str) -> int | None:
     return int(value) if isinstance(value, int | float) and value > 0 else None
 
 
-def _section(data: bytes, at: int, parse: Parser) -> tuple[list[Finder], DictionaryObject, bool]:
+def _section(
+    data: bytes, at: int, parse: Parser, budget: Budget
+) -> tuple[list[Finder], DictionaryObject, bool]:
     if 0 <= at < len(data):
         while at < len(data) and data[at] in b"\x00\t\n\x0c\r ":
             at += 1
         if data.startswith(b"xref", at):
-            return _table_section(data, at + 4, parse)
+            return _table_section(data, at + 4, parse, budget)
         head = _STREAM_HEAD.match(data, at)
         if head is not None:
-            return _stream_section(parse(head.end()))
+            return _stream_section(parse(head.end()), budget)
     raise SealingError("document_unreadable", reason="startxref points nowhere")
 
 
 def _table_section(
-    data: bytes, at: int, parse: Parser
+    data: bytes, at: int, parse: Parser, budget: Budget
 ) -> tuple[list[Finder], DictionaryObject, bool]:
     finders: list[Finder] = []
     while (subsection := _SUBSECTION.match(data, at)) is not None:
+        # Each is looked at for every object: tens of thousands are nobody's.
+        budget.spend(OBJECT)
         first, count = int(subsection[1]), int(subsection[2])
         if first + count > MAX_OBJECTS:
             raise SealingError("document_unprocessable", reason="object numbers")
@@ -226,7 +232,7 @@ def _loose_entries(data: bytes, at: int, first: int, count: int) -> tuple[dict[i
     return entries, at
 
 
-def _stream_section(stream: Any) -> tuple[list[Finder], DictionaryObject, bool]:
+def _stream_section(stream: Any, budget: Budget) -> tuple[list[Finder], DictionaryObject, bool]:
     if not isinstance(stream, StreamObject) or stream.get("/Type") != "/XRef":
         raise SealingError("document_unreadable", reason="cross-reference stream")
     size = stream.get("/Size")
@@ -242,6 +248,6 @@ def _stream_section(stream: Any) -> tuple[list[Finder], DictionaryObject, bool]:
     ):
         raise SealingError("document_unreadable", reason="cross-reference stream")
     ranges = tuple((int(index[i]), int(index[i + 1])) for i in range(0, len(index), 2))
-    content = decoded(stream, "cross-reference stream")
+    content = decoded(stream, "cross-reference stream", budget)
     rows = _Rows(content, (int(widths[0]), int(widths[1]), int(widths[2])), ranges)
     return [rows.find], stream, True

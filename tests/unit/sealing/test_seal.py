@@ -340,3 +340,10 @@ def test_the_up_filter_is_undone_as_row_by_row(columns: int, made: list[bytes]) 
         above = bytes((a + b) & 0xFF for a, b in zip(above, row, strict=True))
         expected += above
     assert undo_up(plain, columns) == expected
+
+
+def test_a_size_that_is_too_small_hides_no_object(sealed: Seal, root: bytes) -> None:
+    document = classic(objects()).replace(b"/Size 11", b"/Size 9 ")
+    result = sealed(document)
+    assert check(result.bytes, trust_roots_pem=root).good
+    assert code_on(result).text.endswith(SERIAL)

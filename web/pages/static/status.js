@@ -1,47 +1,72 @@
-// Keeps the status page true: asks as often as the server says, seldom in the background, and again
-// by itself after the connection was lost.
+// Keeps the status page true: asks as often as the server says, seldom in the background, gives up on
+// a stuck connection, tries again by itself after a lost one, and stops when nothing can change.
 "use strict";
 (() => {
   const live = document.getElementById("live");
+  const said = document.getElementById("said");
   const offline = document.getElementById("offline");
   const longest = 60;
+  const patience = 20;
   let etag = null;
   let seconds = Number(live.dataset.refresh) || 2;
   let missed = 0;
+  let asked = Date.now();
+  let asking = false;
+  let over = false;
   let timer = 0;
 
   const later = () => {
     clearTimeout(timer);
-    const slow = document.hidden ? 4 : 1;
-    timer = setTimeout(look, Math.min(longest, seconds * slow) * 1000);
+    if (over) return;
+    const pause = Math.min(longest, seconds * (document.hidden ? 4 : 1)) * 1000;
+    timer = setTimeout(look, Math.max(0, asked + pause - Date.now()));
+  };
+
+  const show = (fragment) => {
+    const before = live.querySelector(".big").textContent;
+    // Our own server's fragment, every value escaped there.
+    live.innerHTML = fragment;
+    const now = live.querySelector(".big").textContent;
+    if (now !== before) {
+      said.textContent = now;
+      document.title = document.title.replace(before, () => now);
+    }
+    over = live.firstElementChild.dataset.final === "true";
   };
 
   const look = async () => {
+    if (asking || over) return;
+    asking = true;
+    const stuck = new AbortController();
+    const alarm = setTimeout(() => stuck.abort(), patience * 1000);
+    let pause = 0;
     try {
       const answer = await fetch(live.dataset.url, {
         headers: etag ? { "If-None-Match": etag } : {},
         cache: "no-store",
+        signal: stuck.signal,
       });
+      pause = Number(answer.headers.get("Retry-After")) || 0;
       if (answer.status === 200) {
+        show(await answer.text());
         etag = answer.headers.get("ETag");
-        // Our own server's page fragment, every value escaped there.
-        live.innerHTML = await answer.text();
       } else if (answer.status !== 304) {
         throw new Error(String(answer.status));
       }
       missed = 0;
-      offline.hidden = true;
-      seconds = Number(answer.headers.get("Retry-After")) || 2;
-      if (live.firstElementChild.dataset.final === "true") return;
+      seconds = pause || 2;
     } catch {
       missed += 1;
-      offline.hidden = false;
-      seconds = Math.min(longest, 2 ** missed) * (0.75 + Math.random() / 2);
+      seconds = Math.max(pause, Math.min(longest, 2 ** missed) * (0.75 + Math.random() / 2));
     }
+    clearTimeout(alarm);
+    offline.hidden = missed === 0;
+    asked = Date.now();
+    asking = false;
     later();
   };
 
-  document.addEventListener("visibilitychange", () => { if (!document.hidden) look(); });
+  document.addEventListener("visibilitychange", later);
   addEventListener("online", look);
   later();
 })();

@@ -1,0 +1,1 @@
+"""The pages without servers: words, steps, style."""

@@ -1,0 +1,103 @@
+"""What a job's state means to the person who waits: a headline, the steps, and what to do next."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from flask_babel import gettext
+
+from common.job_records import JobRecord
+from common.jobs import State
+from common.problems import Code
+
+
+class Phase(StrEnum):
+    """How far a step is; also its class in the style sheet."""
+
+    DONE = "done"
+    NOW = "now"
+    LATER = "later"
+    BAD = "bad"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step on a job's way, and when it was reached."""
+
+    name: str
+    phase: Phase
+    at: datetime | None = None
+
+
+def tried_before(job: JobRecord) -> bool:
+    """Say whether a queued job comes back from an attempt: its ticket no longer tells its place."""
+    return job.state is State.QUEUED and job.attempt > 0
+
+
+def headline(job: JobRecord) -> str:
+    """Return the state in a few words."""
+    match job.state:
+        case State.QUEUED if tried_before(job):
+            said = gettext("Menunggu dicoba lagi")
+        case State.QUEUED:
+            said = gettext("Menunggu giliran")
+        case State.STAMPING:
+            said = gettext("Sedang dibubuhi meterai")
+        case State.STAMPED:
+            said = gettext("Selesai: dokumen bermeterai siap diunduh")
+        case State.FAILED:
+            said = gettext("Dokumen tidak dapat dibubuhi meterai")
+        case State.CANCELLED:
+            said = gettext("Dibatalkan")
+    return str(said)
+
+
+def steps(job: JobRecord) -> list[Step]:
+    """Return the steps behind the job and those ahead; what will not happen is left out."""
+    accepted = Step(gettext("Diterima"), Phase.DONE, job.accepted_at)
+    queued = gettext("Antre")
+    stamping = gettext("Pembubuhan meterai")
+    done = gettext("Selesai")
+    match job.state:
+        case State.QUEUED:
+            ahead = [Step(queued, Phase.NOW), Step(stamping, Phase.LATER), Step(done, Phase.LATER)]
+        case State.STAMPING:
+            ahead = [
+                Step(queued, Phase.DONE),
+                Step(stamping, Phase.NOW, job.started_at),
+                Step(done, Phase.LATER),
+            ]
+        case State.STAMPED:
+            ahead = [
+                Step(queued, Phase.DONE),
+                Step(stamping, Phase.DONE, job.started_at),
+                Step(done, Phase.DONE, job.finished_at),
+            ]
+        case State.FAILED:
+            ahead = [
+                Step(queued, Phase.DONE),
+                Step(gettext("Gagal"), Phase.BAD, job.finished_at),
+            ]
+        case State.CANCELLED:
+            ahead = [Step(gettext("Dibatalkan"), Phase.BAD, job.finished_at)]
+    return [accepted, *ahead]
+
+
+def advice(code: Code) -> str:
+    """Return what a person can do about a job that failed for this reason."""
+    match code:
+        case Code.PAGE_OUT_OF_RANGE | Code.BOX_OFF_PAGE:
+            said = gettext(
+                "Dokumennya tidak salah: pilih halaman atau letak lain, lalu kirim lagi."
+            )
+        case Code.DOCUMENT_CERTIFIED | Code.DOCUMENT_LOCKED:
+            said = gettext(
+                "Minta salinan yang belum dikunci kepada pembuat dokumen, lalu kirim salinan itu."
+            )
+        case Code.DOCUMENT_ENCRYPTED:
+            said = gettext("Simpan salinan tanpa kata sandi, lalu kirim salinan itu.")
+        case _:
+            said = gettext(
+                "Buat PDF baru dari dokumen aslinya (misalnya dengan “Cetak ke PDF”), lalu kirim lagi."
+            )
+    return str(said)
