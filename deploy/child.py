@@ -15,9 +15,14 @@ import sys
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_KEEPCAPS = 8
+_PR_SET_SECUREBITS = 28
 _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_RAISE = 2
+# access(2) asks without capabilities when the user is not root, unless this bit is set; initdb looks
+# for its companion programs with access(2).
+_SECBIT_NO_SETUID_FIXUP = 4
 _CAP_DAC_OVERRIDE = 1
+_CAP_SETPCAP = 8
 _CAPABILITY_VERSION_3 = 0x20080522
 
 
@@ -53,11 +58,13 @@ def _become(user: str) -> None:
 
 def _keep_walking_rights() -> None:
     """Keep CAP_DAC_OVERRIDE across the change of program; harmless where it cannot be kept."""
-    mask = 1 << _CAP_DAC_OVERRIDE
+    kept = 1 << _CAP_DAC_OVERRIDE
+    now = kept | 1 << _CAP_SETPCAP
     libc = ctypes.CDLL(None, use_errno=True)
     header = struct.pack("=II", _CAPABILITY_VERSION_3, 0)
-    rights = struct.pack("=6I", mask, mask, mask, 0, 0, 0)
-    if libc.capset(header, rights) == 0:
+    # Effective, permitted, inheritable; the program itself gets only what is ambient.
+    if libc.capset(header, struct.pack("=6I", now, now, kept, 0, 0, 0)) == 0:
+        _prctl(_PR_SET_SECUREBITS, _SECBIT_NO_SETUID_FIXUP)
         libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, _CAP_DAC_OVERRIDE, 0, 0)
 
 
