@@ -3,7 +3,8 @@
     document.py    reads the few objects that are needed     xref.py, streams.py   finds them
     pages.py       straight to one page of the tree
     placement.py   where on the page                         appearance.py, lettering.py   what is drawn
-    revision.py    the appended revision                     signature.py, keys.py   PAdES
+    annotations.py the stamps in the document                revision.py    the appended revision
+    signing.py     the signature's place in the file         signature.py, keys.py   PAdES
 
 Imports nothing of ours, so that it can be read, tested and timed alone. Earlier bytes of a document
 are never touched: all that is new comes behind them, as one more revision (ISO 32000-2, 7.5.6).
@@ -12,6 +13,7 @@ are never touched: all that is new comes behind them, as one more revision (ISO 
 from workers.sealing.errors import SealingError
 from workers.sealing.keys import Signer
 from workers.sealing.placement import Box, Placement
-from workers.sealing.seal import Sealed, Stamp, seal
+from workers.sealing.seal import seal
+from workers.sealing.stamps import Sealed, Stamp
 
 __all__ = ["Box", "Placement", "Sealed", "SealingError", "Signer", "Stamp", "seal"]

@@ -34,7 +34,8 @@ MAX_NODES = 200_000
 _SHORT = 64 * 1024
 # Where the end of an object is looked for.
 _LONG = 8 * 1024 * 1024
-_ENDS = (b"", b"endobj")
+# A trailer is shorter.
+_TRAILER = 4096
 
 # pypdf has a line to say for each byte that it makes do with; what matters to us is raised.
 logging.getLogger("pypdf").setLevel(logging.CRITICAL)
@@ -77,6 +78,7 @@ class Document:
         self.budget = Budget()
         self._stream = Metered(data, self.budget)
         self._objects: dict[int, Any] = {}
+        self._texts: dict[int, bytes] = {}
         self._object_streams: dict[int, bytes] = {}
         self._reading: set[int] = set()
         header = data.find(b"%PDF-", 0, 1024)
@@ -92,7 +94,7 @@ class Document:
         self.startxref = int(found[1])
         # With junk before the header, offsets count from the header in most files, but not in all.
         self.shift = 0 if header == 0 or self._is_section(self.startxref) else header
-        self.xref = xref.read(data, self.startxref, self.shift, self._parse_at, self.budget)
+        self.xref = xref.read(data, self.startxref, self.shift, self._parse_trailer, self.budget)
         self.trailer = self.xref.trailer
         if "/Encrypt" in self.trailer:
             raise SealingError("document_encrypted")
@@ -168,6 +170,10 @@ class Document:
             return Source(self.data, start, end)
         return self._source_in_stream(number, place) if isinstance(place, InStream) else None
 
+    def text(self, number: int) -> bytes | None:
+        """Return the text of an object that was read, where it is known to be all of it."""
+        return self._texts.get(number)
+
     def parse(self, text: bytes) -> Any:
         """Return the object that a text is.
 
@@ -180,7 +186,7 @@ class Document:
         source = self.source(number)
         if source is None:
             return NullObject()
-        return self._parse_source(source)
+        return self._parse_source(source, number)
 
     def _source_in_stream(self, number: int, place: InStream) -> Source | None:
         """Find an object in an object stream (ISO 32000-2, 7.5.7)."""
@@ -207,31 +213,40 @@ class Document:
             return None
         return Source(content, start, end)
 
-    def _parse_source(self, source: Source) -> Any:
-        """Parse an object's own text, cut out where it is short, and only if that is all of it."""
-        length = source.end - source.start
-        if length <= _SHORT:
-            text = source.content[source.start : source.end + len(b"endobj")]
-            # A stream's data may say `endobj` as well as anything else.
-            if b"stream" not in text:
-                self.budget.spend(2 * length)
-                alone = BytesIO(text if source.content is self.data else text[:length])
-                found = self._parse_alone(alone)
-                if alone.read().strip(_WHITE_SPACE) in _ENDS:
-                    return found
-        whole = source.content is self.data
-        stream = self._stream if whole else Metered(source.content, self.budget)
-        return self._parse(stream, source.start)
+    def _parse_source(self, source: Source, number: int | None = None) -> Any:
+        """Parse an object's own text: cut out where it is short, and only if that is all of it."""
+        start, end = source.start, source.end
+        # A stream's data may say `endobj` as well as anything else.
+        if end - start <= _SHORT and source.content.find(b"stream", start, end) < 0:
+            text = source.content[start:end]
+            self.budget.spend(2 * len(text))
+            whole, found = self._parse_alone(text)
+            if whole:
+                if number is not None:
+                    self._texts[number] = text
+                return found
+        in_file = source.content is self.data
+        stream = self._stream if in_file else Metered(source.content, self.budget)
+        return self._parse(stream, start)
 
-    def _parse_alone(self, text: BytesIO) -> Any:
-        """Parse a text that was cut out; None where that cannot be done, or not without the rest."""
+    def _parse_alone(self, text: bytes) -> tuple[bool, Any]:
+        """Parse a text that was cut out, and say whether it is one object and nothing else."""
+        # A number or a reference ends where something else begins.
+        stream = BytesIO(text + b"\n")
         try:
-            return self._parse(text, 0, then_back=False)
+            found = self._parse(stream, 0, then_back=False)
         except SealingError as error:
             if error.code != "document_unreadable":
                 raise
-            text.seek(0)
-            return None
+            return False, None
+        return not stream.read().strip(_WHITE_SPACE), found
+
+    def _parse_trailer(self, position: int) -> Any:
+        """Parse a trailer's dictionary, which ends before `startxref`, or what else stands there."""
+        end = self.data.find(b"startxref", position, position + _TRAILER)
+        if end < 0:
+            return self._parse_at(position)
+        return self._parse_source(Source(self.data, position, end))
 
     def _parse_at(self, position: int) -> Any:
         return self._parse(self._stream, position)

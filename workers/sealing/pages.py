@@ -148,7 +148,7 @@ def _long_node(document: Document, reference: IndirectObject) -> _Node | None:
     In a flat tree of thousands of pages, parsing the array costs more than all else together.
     """
     source = document.source(reference.idnum)
-    if source is None:
+    if source is None or source.end - source.start < _LONG:
         return None
     found = _KIDS.search(source.content, source.start, source.end)
     if found is None or found.end() - found.start() < _LONG:

@@ -7,6 +7,8 @@ Everything asked for is in points of the page as the reader sees it: inside the 
 from dataclasses import dataclass
 from typing import Literal
 
+from workers.sealing import pages
+from workers.sealing.document import Document
 from workers.sealing.errors import SealingError
 from workers.sealing.pages import Page
 
@@ -63,6 +65,14 @@ class Box:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where a stamp goes: the page, and the box on it."""
+
+    page: Page
+    box: Box
+
+
+@dataclass(frozen=True, slots=True)
 class View:
     """A page as it is shown: the visible box in its own units, rotation, and points per unit."""
 
@@ -101,7 +111,18 @@ def view(page: Page) -> View:
     return View(*seen, rotation if rotation % 90 == 0 else 0, unit)
 
 
-def resolve(placement: Placement, page: Page) -> Box:
+def resolve(document: Document, placement: Placement) -> Place:
+    """Return the place that a placement means in a document.
+
+    Raises:
+        SealingError: `document_no_pages`, `page_out_of_range`, `box_off_page`,
+            `document_unreadable`, `document_unprocessable`.
+    """
+    page = pages.find(document, placement.page)
+    return Place(page, box_on(placement, page))
+
+
+def box_on(placement: Placement, page: Page) -> Box:
     """Return the box that a placement means on a page.
 
     Raises:

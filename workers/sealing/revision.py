@@ -8,7 +8,14 @@ import os
 from io import BytesIO
 from typing import Any
 
-from pypdf.generic import ArrayObject, ByteStringObject, IndirectObject, TextStringObject
+from pypdf.generic import (
+    ArrayObject,
+    ByteStringObject,
+    DictionaryObject,
+    IndirectObject,
+    NameObject,
+    TextStringObject,
+)
 
 from workers.sealing.document import Document
 
@@ -40,6 +47,24 @@ class Revision:
     def replace(self, reference: IndirectObject, value: Any) -> None:
         """Define a changed version of an object that the document has."""
         self.put(reference.idnum, serialise(value), generation=reference.generation)
+
+    def extend(
+        self, reference: IndirectObject, values: DictionaryObject, key: str, value: Any
+    ) -> None:
+        """Define a changed version of a dictionary that the document has: one entry is new or other.
+
+        A new entry goes behind the others in the document's own words, which stay as they are.
+        """
+        text = self._document.text(reference.idnum)
+        if key not in values and text is not None and text.rstrip().endswith(b">>"):
+            written = text.rstrip()[:-2] + key.encode() + b" " + serialise(value) + b">>"
+            self.put(reference.idnum, written, generation=reference.generation)
+            return
+        changed = DictionaryObject()
+        for each in values:
+            changed[NameObject(each)] = values.raw_get(each)
+        changed[NameObject(key)] = value
+        self.replace(reference, changed)
 
     def write(self) -> bytes:
         """Return the revision's bytes, which stand directly behind the document's."""
@@ -115,11 +140,21 @@ def serialise(value: Any) -> bytes:
     if isinstance(value, ByteStringObject | TextStringObject):
         raw = value if isinstance(value, ByteStringObject) else value.original_bytes
         return b"<" + raw.hex().encode() + b">"
+    if isinstance(value, IndirectObject):
+        return b"%d %d R" % (value.idnum, value.generation)
     if isinstance(value, ArrayObject):
         return b"[" + b" ".join(serialise(item) for item in value) + b"]"
     out = BytesIO()
     value.write_to_stream(out)
     return out.getvalue()
+
+
+def text_string(text: str) -> bytes:
+    """Return a text string (7.9.2.2): plain where ASCII holds it, UTF-16 otherwise."""
+    if text.isascii() and text.isprintable():
+        escaped = text.replace("\\", r"\\").replace("(", r"\(").replace(")", r"\)")
+        return b"(" + escaped.encode("ascii") + b")"
+    return b"<feff" + text.encode("utf-16-be").hex().encode() + b">"
 
 
 def _runs(numbers: dict[int, Any]) -> list[tuple[int, int]]:

@@ -16,7 +16,7 @@ from tests.unit.sealing.documents import classic, objects
 from workers.sealing.document import Document
 from workers.sealing.errors import SealingError
 from workers.sealing.pages import Page
-from workers.sealing.placement import Placement, resolve, view
+from workers.sealing.placement import Placement, box_on, view
 
 A4 = (0, 0, 595, 842)
 ROTATIONS = (0, 90, 180, 270)
@@ -55,7 +55,7 @@ def as_seen(where: Page, x: float, y: float) -> tuple[float, float]:
 @pytest.mark.parametrize("rotate", ROTATIONS)
 def test_the_lower_right_corner_is_where_the_reader_sees_it(rotate: int) -> None:
     where = page(rotate=rotate)
-    box = resolve(Placement(corner="bottom-right"), where)
+    box = box_on(Placement(corner="bottom-right"), where)
     seen = [as_seen(where, x, y) for x in box.rectangle[::2] for y in box.rectangle[1::2]]
     width = view(where).size[0]
     assert min(x for x, _ in seen) == pytest.approx(width - 104)
@@ -86,7 +86,7 @@ def test_every_box_lies_where_it_was_asked_for_and_on_the_page(
     where = page(media=(left, bottom, left + 600, bottom + 800), rotate=rotate, unit=unit)
     page_width, page_height = view(where).size
     x, y = across * (page_width - width), up * (page_height - height)
-    box = resolve(Placement(x=x, y=y, width=width, height=height), where)
+    box = box_on(Placement(x=x, y=y, width=width, height=height), where)
     low = as_seen(where, box.rectangle[0], box.rectangle[1])
     high = as_seen(where, box.rectangle[2], box.rectangle[3])
     assert min(low[0], high[0]) == pytest.approx(x, abs=1e-6)
@@ -101,37 +101,37 @@ def test_every_box_lies_where_it_was_asked_for_and_on_the_page(
 
 def test_the_crop_box_is_what_counts() -> None:
     where = page(media=(0, 0, 1000, 1000), crop=(100, 200, 400, 600))
-    assert resolve(Placement(x=0, y=0), where).rectangle == (100, 200, 180, 280)
+    assert box_on(Placement(x=0, y=0), where).rectangle == (100, 200, 180, 280)
     with pytest.raises(SealingError, match="box_off_page"):
-        resolve(Placement(x=250, y=0), where)
+        box_on(Placement(x=250, y=0), where)
 
 
 def test_a_crop_box_that_is_turned_over_or_too_large_is_put_right() -> None:
     where = page(media=A4, crop=(700, 900, -100, -100))
-    assert resolve(Placement(x=0, y=0), where).rectangle == (0, 0, 80, 80)
+    assert box_on(Placement(x=0, y=0), where).rectangle == (0, 0, 80, 80)
 
 
 def test_user_units_scale_the_stamp_to_true_points() -> None:
-    assert resolve(Placement(x=0, y=0), page(unit=2)).rectangle == (0, 0, 40, 40)
+    assert box_on(Placement(x=0, y=0), page(unit=2)).rectangle == (0, 0, 40, 40)
 
 
 @pytest.mark.parametrize(("x", "y"), [(516, 0), (0, 763), (-1, 0), (0, -1), (10_000, 0)])
 def test_a_box_off_the_page_is_refused_with_the_page_size(x: float, y: float) -> None:
     with pytest.raises(SealingError) as refusal:
-        resolve(Placement(x=x, y=y), page())
+        box_on(Placement(x=x, y=y), page())
     assert refusal.value.code == "box_off_page"
     assert (refusal.value.detail["page_width"], refusal.value.detail["page_height"]) == (595, 842)
 
 
 def test_a_box_may_touch_the_edge() -> None:
-    assert resolve(Placement(x=515, y=762), page()).rectangle == (515, 762, 595, 842)
+    assert box_on(Placement(x=515, y=762), page()).rectangle == (515, 762, 595, 842)
 
 
 def test_in_a_corner_of_a_small_page_the_stamp_is_smaller() -> None:
-    box = resolve(Placement(corner="top-left"), page(media=(0, 0, 200, 50)))
+    box = box_on(Placement(corner="top-left"), page(media=(0, 0, 200, 50)))
     assert box.rectangle == (24, 0, 74, 50)
 
 
 def test_a_size_that_was_asked_for_is_kept_or_refused() -> None:
     with pytest.raises(SealingError, match="box_off_page"):
-        resolve(Placement(corner="top-left", height=80), page(media=(0, 0, 200, 50)))
+        box_on(Placement(corner="top-left", height=80), page(media=(0, 0, 200, 50)))
