@@ -155,7 +155,7 @@ class Stamper:
                 page=wanted.page,
                 x=wanted.x,
                 y=wanted.y,
-                corner=wanted.corner or ("bottom-right" if wanted.x is None else None),
+                position=wanted.corner or ("bottom-right" if wanted.x is None else None),
                 width=wanted.width,
                 height=wanted.height,
             ),

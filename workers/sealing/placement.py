@@ -12,7 +12,17 @@ from workers.sealing.document import Document
 from workers.sealing.errors import SealingError
 from workers.sealing.pages import Page
 
-Corner = Literal["top-left", "top-right", "bottom-left", "bottom-right"]
+Position = Literal[
+    "top-left",
+    "top",
+    "top-right",
+    "left",
+    "center",
+    "right",
+    "bottom-left",
+    "bottom",
+    "bottom-right",
+]
 LETTER = (0.0, 0.0, 612.0, 792.0)
 DEFAULT_SIDE = 80.0
 SMALLEST = 12.0
@@ -22,17 +32,27 @@ TOLERANCE = 0.01
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
-    """A page (from 1, or `last`) and on it x and y, or a corner at `margin` points from the edges.
+    """Where a stamp is wanted: at x and y, at a named position, at a text, in a field, or wherever is room.
 
-    `x` and `y` are the stamp's lower left corner, from the lower left corner of the visible page.
-    A side that is not given is 80 points; with a corner it is less where the page is smaller, so
-    that a stamp fits wherever one of `SMALLEST` points does.
+    `page` counts from 1. `x` and `y` are the stamp's corner named by `origin`, in points from that
+    corner of the visible page. A `position` keeps `margin` points from the edges. The stamp's lower
+    left corner stands at the lower left of the `match`-th `anchor`, moved by `offset_x` and
+    `offset_y`. A side that is not given is 80 points; at a position it is less where the page is
+    smaller, so that a stamp fits wherever one of `SMALLEST` points does.
     """
 
-    page: int | Literal["last"] = "last"
+    # None: the last page, or, for an anchor, every page from the last to the first.
+    page: int | Literal["last"] | None = None
     x: float | None = None
     y: float | None = None
-    corner: Corner | None = None
+    origin: Literal["bottom-left", "top-left"] = "bottom-left"
+    position: Position | Literal["auto"] | None = None
+    anchor: str | None = None
+    match: int = 1
+    offset_x: float = 0.0
+    offset_y: float = 0.0
+    # The full name of an empty signature field of the document.
+    field: str | None = None
     width: float | None = None
     height: float | None = None
     margin: float = 24.0
@@ -118,7 +138,7 @@ def resolve(document: Document, placement: Placement) -> Place:
         SealingError: `document_no_pages`, `page_out_of_range`, `box_off_page`,
             `document_unreadable`, `document_unprocessable`.
     """
-    page = pages.find(document, placement.page)
+    page = pages.find(document, placement.page or "last")
     return Place(page, box_on(placement, page))
 
 
@@ -167,14 +187,23 @@ def _size(placement: Placement, page_width: float, page_height: float) -> tuple[
 def _position(
     placement: Placement, page_width: float, page_height: float, width: float, height: float
 ) -> tuple[float, float]:
+    """Return the box's lower left corner."""
     if placement.x is not None and placement.y is not None:
-        return placement.x, placement.y
-    corner = placement.corner or "bottom-right"
+        below = page_height - placement.y - height
+        return placement.x, below if placement.origin == "top-left" else placement.y
+    position = placement.position or "bottom-right"
     # On a page with little room the margin gives way first.
     across = max(0.0, min(placement.margin, (page_width - width) / 2))
     up = max(0.0, min(placement.margin, (page_height - height) / 2))
-    x = across if corner.endswith("left") else page_width - width - across
-    y = up if corner.startswith("bottom") else page_height - height - up
+    x, y = (page_width - width) / 2, (page_height - height) / 2
+    if position.endswith("left"):
+        x = across
+    elif position.endswith("right"):
+        x = page_width - width - across
+    if position.startswith("bottom"):
+        y = up
+    elif position.startswith("top"):
+        y = page_height - height - up
     return x, y
 
 

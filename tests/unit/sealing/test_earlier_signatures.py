@@ -114,4 +114,4 @@ def test_several_stamps_are_refused_where_they_would_break_a_signature(
     signed: Sign, sealed: Seal
 ) -> None:
     with pytest.raises(SealingError, match="document_locked"):
-        sealed(signed(), stamp(), stamp("S8866D64HDNEMYYPY5A1GB", corner="top-left"))
+        sealed(signed(), stamp(), stamp("S8866D64HDNEMYYPY5A1GB", position="top-left"))

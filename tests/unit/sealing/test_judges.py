@@ -42,5 +42,5 @@ def test_pdfsig_finds_both_signatures_of_a_document_stamped_twice(
 ) -> None:
     once = sealed(BUILDS["stream"]).bytes
     file = tmp_path / "sealed.pdf"
-    file.write_bytes(sealed(once, stamp("S8866D64HDNEMYYPY5A1GB", corner="top-left")).bytes)
+    file.write_bytes(sealed(once, stamp("S8866D64HDNEMYYPY5A1GB", position="top-left")).bytes)
     assert said_by("pdfsig", "-nocert", str(file)).count("Signature is Valid") == 2

@@ -107,7 +107,7 @@ def test_what_is_odd_but_whole_keeps_the_page_as_it_was(entry: bytes, sealed: Se
         b"/Resources<</Font<</F 4 0 R>>>>>>"
     ) % entry
     document = classic({**objects(), 3: CONTENT, 4: FONT, 10: page})
-    assert drawn(document) == drawn(sealed(document, corner="top-left").bytes)
+    assert drawn(document) == drawn(sealed(document, position="top-left").bytes)
 
 
 def drawn(document: bytes) -> bytes:

@@ -55,7 +55,7 @@ def as_seen(where: Page, x: float, y: float) -> tuple[float, float]:
 @pytest.mark.parametrize("rotate", ROTATIONS)
 def test_the_lower_right_corner_is_where_the_reader_sees_it(rotate: int) -> None:
     where = page(rotate=rotate)
-    box = box_on(Placement(corner="bottom-right"), where)
+    box = box_on(Placement(position="bottom-right"), where)
     seen = [as_seen(where, x, y) for x in box.rectangle[::2] for y in box.rectangle[1::2]]
     width = view(where).size[0]
     assert min(x for x, _ in seen) == pytest.approx(width - 104)
@@ -128,10 +128,10 @@ def test_a_box_may_touch_the_edge() -> None:
 
 
 def test_in_a_corner_of_a_small_page_the_stamp_is_smaller() -> None:
-    box = box_on(Placement(corner="top-left"), page(media=(0, 0, 200, 50)))
+    box = box_on(Placement(position="top-left"), page(media=(0, 0, 200, 50)))
     assert box.rectangle == (24, 0, 74, 50)
 
 
 def test_a_size_that_was_asked_for_is_kept_or_refused() -> None:
     with pytest.raises(SealingError, match="box_off_page"):
-        box_on(Placement(corner="top-left", height=80), page(media=(0, 0, 200, 50)))
+        box_on(Placement(position="top-left", height=80), page(media=(0, 0, 200, 50)))

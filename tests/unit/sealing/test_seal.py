@@ -108,7 +108,7 @@ def test_the_drawing_adds_less_than_six_kilobytes(sealed: Seal) -> None:
 
 @pytest.mark.parametrize("rotate", [0, 90, 180, 270])
 def test_the_stamp_stands_upright_whatever_the_page_is_turned_by(rotate: int, sealed: Seal) -> None:
-    result = sealed(classic(objects(page=b"/Rotate %d" % rotate)), corner="top-left")
+    result = sealed(classic(objects(page=b"/Rotate %d" % rotate)), position="top-left")
     code = code_on(result)
     # zxing tells by how much the code itself is turned, in degrees.
     assert code.orientation == 0
@@ -138,7 +138,7 @@ def test_a_stamped_document_can_be_stamped_again_and_both_stay_valid(
     sealed: Seal, root: bytes
 ) -> None:
     twice = sealed(
-        sealed(sample_letter()).bytes, stamp("S8866D64HDNEMYYPY5A1GB", corner="bottom-left")
+        sealed(sample_letter()).bytes, stamp("S8866D64HDNEMYYPY5A1GB", position="bottom-left")
     )
     first, second = check(twice.bytes, trust_roots_pem=root).signatures
     assert first.intact
@@ -153,7 +153,7 @@ def test_a_stamped_document_can_be_stamped_again_and_both_stay_valid(
 def test_several_stamps_are_under_one_signature(sealed: Seal, root: bytes) -> None:
     other = "S8866D64HDNEMYYPY5A1GB"
     document = classic(objects(count=3))
-    result = sealed(document, stamp(page=3), stamp(other, page=3, corner="top-left"))
+    result = sealed(document, stamp(page=3), stamp(other, page=3, position="top-left"))
     (signature,) = check(result.bytes, trust_roots_pem=root).signatures
     assert signature.intact
     assert signature.whole_file
