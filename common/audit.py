@@ -34,25 +34,32 @@ class Audit:
 
 
 RULES: dict[str, str] = {
-    "every job has one serial": """
-        select j.id from jobs j left join serials s on s.job_id = j.id where s.serial is null""",
+    "every job has one serial for each stamp, numbered from 1": """
+        select j.id from jobs j left join serials s on s.job_id = j.id group by j.id
+        having count(s.serial) <> jsonb_array_length(j.placements)
+            or max(s.position) <> count(s.serial)""",
     "a serial's mode is its job's": """
         select s.serial from serials s join jobs j on j.id = s.job_id where s.mode <> j.mode""",
     "a serial is affixed exactly where its job is stamped": """
-        select j.id from jobs j join serials s on s.job_id = j.id
+        select distinct j.id from jobs j join serials s on s.job_id = j.id
         where (j.state = 'stamped') <> (s.state = 'affixed')""",
     "a serial is void exactly where its job ended unstamped": """
-        select j.id from jobs j join serials s on s.job_id = j.id
+        select distinct j.id from jobs j join serials s on s.job_id = j.id
         where (j.state in ('failed', 'cancelled')) <> (s.state = 'void')""",
-    "every live job holds once, no test job holds": """
+    "every live job holds once, one for each stamp, and no test job holds": """
         select j.id from jobs j left join ledger_entries e on e.job_id = j.id and e.kind = 'hold'
-        where (j.mode = 'live') <> (e.id is not null)""",
+        where (j.mode = 'live') <> (e.id is not null)
+           or e.amount <> jsonb_array_length(j.placements)""",
     "a hold is captured exactly where a live job is stamped": """
         select j.id from jobs j left join ledger_entries e on e.job_id = j.id and e.kind = 'capture'
         where (j.mode = 'live' and j.state = 'stamped') <> (e.id is not null)""",
     "a hold is released exactly where a live job ended unstamped": """
         select j.id from jobs j left join ledger_entries e on e.job_id = j.id and e.kind = 'release'
         where (j.mode = 'live' and j.state in ('failed', 'cancelled')) <> (e.id is not null)""",
+    "what is captured or released is all that was held": """
+        select s.job_id from ledger_entries s
+        left join ledger_entries h on h.job_id = s.job_id and h.kind = 'hold'
+        where s.kind in ('capture', 'release') and s.amount is distinct from h.amount""",
     "every account is the sum of its entries": """
         select a.partner_id from accounts a left join (
             select partner_id,

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row, text
 
+from common import serials
 from common.jobs import State
 from common.partners import Mode
 from common.problems import Code, ProblemError
@@ -27,8 +28,8 @@ class JobRecord:
     ticket: int | None
     attempt: int
     lost_leases: int
-    serial: str
-    placement: Mapping[str, Any]
+    serials: Sequence[str]
+    placements: Sequence[Mapping[str, Any]]
     external_reference: str | None
     metadata: Mapping[str, str]
     document_name: str
@@ -44,6 +45,19 @@ class JobRecord:
     started_at: datetime | None
     finished_at: datetime | None
 
+    @property
+    def serial(self) -> str:
+        """Return the first stamp's serial."""
+        return self.serials[0]
+
+    @property
+    def stamps(self) -> list[dict[str, Any]]:
+        """Return each stamp's serial and where it goes, as JSON values."""
+        return [
+            {"serial": serial, "placement": placement}
+            for serial, placement in zip(self.serials, self.placements, strict=True)
+        ]
+
 
 @dataclass(frozen=True, slots=True)
 class Page:
@@ -53,18 +67,18 @@ class Page:
     next_cursor: str | None
 
 
-_SELECT = """
-select j.id, j.partner_id, j.mode, j.state, j.lane, j.ticket, j.attempt, j.lost_leases, s.serial,
-       j.placement, j.external_reference, j.metadata, j.document_name, j.document_bytes,
-       j.document_sha256, j.result_key, j.result_bytes, j.result_sha256, j.problem_code,
-       j.problem_facts, j.receipt, j.accepted_at, j.started_at, j.finished_at
-from jobs j join serials s on s.job_id = j.id
+_SELECT = f"""
+select id, partner_id, mode, state, lane, ticket, attempt, lost_leases, {serials.OF_JOB},
+       placements, external_reference, metadata, document_name, document_bytes, document_sha256,
+       result_key, result_bytes, result_sha256, problem_code, problem_facts, receipt, accepted_at,
+       started_at, finished_at
+from jobs
 """
 
 
 def show(connection: Connection, job_id: UUID) -> JobRecord | None:
     """Return a job, whoever owns it."""
-    row = connection.execute(text(_SELECT + "where j.id = :id"), {"id": job_id}).one_or_none()
+    row = connection.execute(text(_SELECT + "where id = :id"), {"id": job_id}).one_or_none()
     return None if row is None else _record(row)
 
 
@@ -97,20 +111,20 @@ def page(
     Raises:
         ProblemError: `cursor_invalid`.
     """
-    conditions = ["j.partner_id = :partner_id", "j.mode = :mode"]
+    conditions = ["partner_id = :partner_id", "mode = :mode"]
     values: dict[str, object] = {"partner_id": partner_id, "mode": mode, "limit": limit + 1}
     for condition, name, value in (
-        ("j.id < :before", "before", None if cursor is None else _open_cursor(cursor)),
-        ("j.state = :state", "state", state),
-        ("j.external_reference = :reference", "reference", external_reference),
-        ("j.accepted_at >= :accepted_from", "accepted_from", accepted_from),
-        ("j.accepted_at < :accepted_before", "accepted_before", accepted_before),
+        ("id < :before", "before", None if cursor is None else _open_cursor(cursor)),
+        ("state = :state", "state", state),
+        ("external_reference = :reference", "reference", external_reference),
+        ("accepted_at >= :accepted_from", "accepted_from", accepted_from),
+        ("accepted_at < :accepted_before", "accepted_before", accepted_before),
     ):
         if value is not None:
             conditions.append(condition)
             values[name] = value
     rows = connection.execute(
-        text(_SELECT + "where " + " and ".join(conditions) + " order by j.id desc limit :limit"),
+        text(_SELECT + "where " + " and ".join(conditions) + " order by id desc limit :limit"),
         values,
     ).all()
     jobs = [_record(row) for row in rows[:limit]]

@@ -2,15 +2,16 @@
 
     queued -> stamping -> stamped
        |          |-> failed        the document cannot be stamped; the quota is given back
-       |          '-> queued        the lease ran out, or a passing fault; same serial
+       |          '-> queued        the lease ran out, or a passing fault; same serials
        '-> cancelled                by its owner, while queued
 
 Each change is one conditional update: whoever comes second finds nothing to change. A claim carries
 a fencing number (`attempt`); finish, fail and give back hold only while it is still the newest.
-Every final change settles the quota and records its event in the same transaction.
+Every final change settles the quota and records its event in the same transaction. A job has one or
+more stamps, each with a serial of its own; what happens to the job happens to all of them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -52,7 +53,7 @@ class NewJob:
     mode: Mode
     lane: str
     ticket: int | None
-    placement: Placement
+    placements: Sequence[Placement]
     external_reference: str | None
     metadata: Mapping[str, str]
     document_name: str
@@ -60,6 +61,14 @@ class NewJob:
     document_sha256: bytes
     accepted_at: datetime
     receipt: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReservedStamp:
+    """One stamp of a job: the serial it carries on every attempt, and where it goes."""
+
+    serial: str
+    placement: Placement
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,10 +80,14 @@ class Claim:
     mode: Mode
     attempt: int
     lane: str
-    placement: Placement
-    serial: str
+    stamps: Sequence[ReservedStamp]
     document_sha256: bytes
     external_reference: str | None
+
+    @property
+    def serials(self) -> list[str]:
+        """Return the stamps' serials in order."""
+        return [stamp.serial for stamp in self.stamps]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,25 +106,25 @@ class Changed:
     deliveries: list[UUID]
 
 
-def accept(connection: Connection, job: NewJob, *, publish_after_seconds: int) -> str:
-    """Take the job: row, hold, serial and event; the caller's commit is the acceptance.
+def accept(connection: Connection, job: NewJob, *, publish_after_seconds: int) -> list[str]:
+    """Take the job: row, hold, serials and event; the caller's commit is the acceptance.
 
     Args:
         publish_after_seconds: when the relay sends the job to its lane if nobody claimed it by then.
 
     Returns:
-        The serial that the job's stamp will carry.
+        The serials that the job's stamps will carry, in the order of their placements.
 
     Raises:
         ProblemError: `quota_too_small`.
     """
     connection.execute(
         text(
-            "insert into jobs (id, partner_id, mode, state, lane, ticket, placement,"
+            "insert into jobs (id, partner_id, mode, state, lane, ticket, placements,"
             " external_reference, metadata, document_name, document_bytes, document_sha256,"
             " receipt, accepted_at, publish_at)"
             " values (:id, :partner_id, :mode, 'queued', :lane, :ticket,"
-            " cast(:placement as jsonb), :external_reference, cast(:metadata as jsonb),"
+            " cast(:placements as jsonb), :external_reference, cast(:metadata as jsonb),"
             " :document_name, :document_bytes, :document_sha256, :receipt, :accepted_at,"
             " now() + make_interval(secs => :publish_after))"
         ),
@@ -121,7 +134,7 @@ def accept(connection: Connection, job: NewJob, *, publish_after_seconds: int) -
             "mode": job.mode,
             "lane": job.lane,
             "ticket": job.ticket,
-            "placement": job.placement.model_dump_json(exclude_none=True),
+            "placements": orjson.dumps([p.as_json() for p in job.placements]).decode(),
             "external_reference": job.external_reference,
             "metadata": orjson.dumps(dict(job.metadata)).decode(),
             "document_name": job.document_name,
@@ -132,7 +145,7 @@ def accept(connection: Connection, job: NewJob, *, publish_after_seconds: int) -
             "publish_after": publish_after_seconds,
         },
     )
-    serial = serials.reserve(connection, mode=job.mode, job_id=job.id)
+    reserved = serials.reserve(connection, mode=job.mode, job_id=job.id, count=len(job.placements))
     events.record(
         connection,
         Happened(
@@ -140,13 +153,13 @@ def accept(connection: Connection, job: NewJob, *, publish_after_seconds: int) -
             job.id,
             job.partner_id,
             job.mode,
-            _facts(State.QUEUED, job.mode, serial, job.external_reference),
+            _facts(State.QUEUED, job.mode, reserved, job.external_reference),
         ),
     )
     # Last, because it locks the partner's account until the commit.
     if job.mode is Mode.LIVE:
-        ledger.hold(connection, partner_id=job.partner_id, job_id=job.id)
-    return serial
+        ledger.hold(connection, partner_id=job.partner_id, job_id=job.id, amount=len(reserved))
+    return reserved
 
 
 def claim(connection: Connection, job_id: UUID, *, lease_seconds: int) -> Claim | None:
@@ -159,9 +172,9 @@ def claim(connection: Connection, job_id: UUID, *, lease_seconds: int) -> Claim 
             "update jobs set state = 'stamping', attempt = attempt + 1,"
             " lease_until = now() + make_interval(secs => :lease), publish_at = null,"
             " started_at = coalesce(started_at, now())"
-            " from serials s where jobs.id = :id and jobs.state = 'queued' and s.job_id = jobs.id"
-            " returning jobs.id, jobs.partner_id, jobs.mode, jobs.attempt, jobs.lane,"
-            " jobs.placement, s.serial, jobs.document_sha256, jobs.external_reference"
+            " where id = :id and state = 'queued'"
+            " returning id, partner_id, mode, attempt, lane, placements, document_sha256,"
+            " external_reference, " + serials.OF_JOB
         ),
         {"id": job_id, "lease": lease_seconds},
     ).one_or_none()
@@ -173,15 +186,17 @@ def claim(connection: Connection, job_id: UUID, *, lease_seconds: int) -> Claim 
         mode=Mode(row.mode),
         attempt=row.attempt,
         lane=row.lane,
-        placement=Placement.model_validate(row.placement),
-        serial=row.serial,
+        stamps=[
+            ReservedStamp(serial, Placement.model_validate(placement))
+            for serial, placement in zip(row.serials, row.placements, strict=True)
+        ],
         document_sha256=row.document_sha256,
         external_reference=row.external_reference,
     )
 
 
 def finish(connection: Connection, claim: Claim, result: Result) -> Changed | None:
-    """Make the result the job's: serial affixed, hold captured, event recorded.
+    """Make the result the job's: serials affixed, hold captured, event recorded.
 
     Returns:
         None when the claim is no longer the newest; the caller throws its result away.
@@ -213,7 +228,7 @@ def finish(connection: Connection, claim: Claim, result: Result) -> Changed | No
                 claim.job_id,
                 claim.partner_id,
                 claim.mode,
-                _facts(State.STAMPED, claim.mode, claim.serial, claim.external_reference)
+                _facts(State.STAMPED, claim.mode, claim.serials, claim.external_reference)
                 | {"document_sha256": result.sha256.hex(), "document_bytes": result.length},
             ),
         )
@@ -311,21 +326,18 @@ _FAIL = (
     "update jobs set state = 'failed', lease_until = null, publish_at = null, finished_at = now(),"
     " problem_code = :code, problem_facts = cast(:facts as jsonb)"
 )
-_FAIL_RETURNS = (
-    " returning id, partner_id, mode, external_reference,"
-    " (select serial from serials where job_id = jobs.id) as serial"
-)
+_FAIL_RETURNS = " returning id, partner_id, mode, external_reference, " + serials.OF_JOB
 
 
 def _settle_unstamped(
     connection: Connection, row: Row[Any], state: State, code: Code | None
 ) -> Changed:
-    """Give back what a job without a stamp held, retire its serial and tell its owner."""
+    """Give back what a job without a stamp held, retire its serials and tell its owner."""
     mode = Mode(row.mode)
     serials.void(connection, job_id=row.id)
     if mode is Mode.LIVE:
         ledger.release(connection, partner_id=row.partner_id, job_id=row.id)
-    facts = _facts(state, mode, row.serial, row.external_reference)
+    facts = _facts(state, mode, row.serials, row.external_reference)
     return Changed(
         events.record(
             connection,
@@ -340,10 +352,14 @@ def _settle_unstamped(
     )
 
 
-def _facts(state: State, mode: Mode, serial: str, external_reference: str | None) -> dict[str, Any]:
+def _facts(
+    state: State, mode: Mode, serials_: Sequence[str], external_reference: str | None
+) -> dict[str, Any]:
     return {
         "state": state,
         "mode": mode,
-        "serial": serial,
+        # The first one also by itself, as before a job could have several.
+        "serial": serials_[0],
+        "serials": serials_,
         "external_reference": external_reference,
     }

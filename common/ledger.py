@@ -2,10 +2,12 @@
 
 An account counts stamps in four columns that the database itself keeps in balance
 (`topped_up = available + held + captured`, none negative); every change also writes an entry that
-is never changed. A job holds once and settles once: unique indexes see to it.
+is never changed. A job holds once, one for each of its stamps, and settles all of it once: unique
+indexes see to it.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 from uuid import UUID
 
 from sqlalchemy import Connection, text
@@ -21,6 +23,10 @@ class Balance:
     available: int
     held: int
     captured: int
+
+
+class NothingHeldError(LookupError):
+    """A job is settled that holds nothing: its books are damaged, and `stampede audit` names it."""
 
 
 class ReferenceReusedError(ValueError):
@@ -71,56 +77,66 @@ def top_up(connection: Connection, *, partner_id: UUID, amount: int, reference: 
     return balance(connection, partner_id)
 
 
-def hold(connection: Connection, *, partner_id: UUID, job_id: UUID) -> None:
-    """Set one stamp aside for a job.
+def hold(connection: Connection, *, partner_id: UUID, job_id: UUID, amount: int) -> None:
+    """Set stamps aside for a job: all of them, or none.
 
     Raises:
-        ProblemError: `quota_too_small`, with what is available.
+        ProblemError: `quota_too_small`, with what is available and what is needed.
     """
     held = connection.execute(
         text(
-            "update accounts set available = available - 1, held = held + 1"
-            " where partner_id = :partner_id and available >= 1"
+            "with moved as (update accounts set available = available - :amount,"
+            " held = held + :amount where partner_id = :partner_id and available >= :amount"
+            " returning partner_id)"
+            " insert into ledger_entries (partner_id, kind, amount, job_id)"
+            " select partner_id, 'hold', :amount, :job_id from moved"
         ),
-        {"partner_id": partner_id},
+        {"partner_id": partner_id, "job_id": job_id, "amount": amount},
     ).rowcount
     if not held:
         raise ProblemError(
             Code.QUOTA_TOO_SMALL,
-            facts={"available": balance(connection, partner_id).available, "needed": 1},
+            facts={"available": balance(connection, partner_id).available, "needed": amount},
         )
-    _enter(connection, partner_id, "hold", job_id)
 
 
 def capture(connection: Connection, *, partner_id: UUID, job_id: UUID) -> None:
-    """Spend what was held for a job."""
-    connection.execute(
-        text(
-            "update accounts set held = held - 1, captured = captured + 1"
-            " where partner_id = :partner_id"
-        ),
-        {"partner_id": partner_id},
-    )
-    _enter(connection, partner_id, "capture", job_id)
+    """Spend all that was held for a job.
+
+    Raises:
+        NothingHeldError: the partner holds nothing for this job.
+    """
+    _settle(connection, partner_id, job_id, kind="capture", to="captured")
 
 
 def release(connection: Connection, *, partner_id: UUID, job_id: UUID) -> None:
-    """Give back what was held for a job."""
-    connection.execute(
-        text(
-            "update accounts set held = held - 1, available = available + 1"
-            " where partner_id = :partner_id"
-        ),
-        {"partner_id": partner_id},
-    )
-    _enter(connection, partner_id, "release", job_id)
+    """Give back all that was held for a job.
+
+    Raises:
+        NothingHeldError: the partner holds nothing for this job.
+    """
+    _settle(connection, partner_id, job_id, kind="release", to="available")
 
 
-def _enter(connection: Connection, partner_id: UUID, kind: str, job_id: UUID) -> None:
-    connection.execute(
+def _settle(
+    connection: Connection,
+    partner_id: UUID,
+    job_id: UUID,
+    *,
+    kind: Literal["capture", "release"],
+    to: Literal["captured", "available"],
+) -> None:
+    """Move what the job's hold says, so that no caller can settle another amount."""
+    settled = connection.execute(
         text(
-            "insert into ledger_entries (partner_id, kind, amount, job_id)"
-            " values (:partner_id, :kind, 1, :job_id)"
+            "with hold as (select amount from ledger_entries"
+            " where job_id = :job_id and partner_id = :partner_id and kind = 'hold'),"
+            f" moved as (update accounts set held = held - hold.amount, {to} = {to} + hold.amount"
+            " from hold where partner_id = :partner_id returning hold.amount)"
+            " insert into ledger_entries (partner_id, kind, amount, job_id)"
+            " select :partner_id, :kind, amount, :job_id from moved"
         ),
-        {"partner_id": partner_id, "kind": kind, "job_id": job_id},
-    )
+        {"partner_id": partner_id, "job_id": job_id, "kind": kind},
+    ).rowcount
+    if not settled:
+        raise NothingHeldError(f"nothing is held for job {job_id}")

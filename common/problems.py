@@ -217,6 +217,21 @@ PROBLEMS: dict[Code, Problem] = {
 }
 
 
+# What a job can end with as `failed`, because only the reading of its document shows it: the
+# document is at fault, or the place that was asked for is not in it.
+DOCUMENT_PROBLEMS = (
+    Code.DOCUMENT_NOT_PDF,
+    Code.DOCUMENT_ENCRYPTED,
+    Code.DOCUMENT_UNREADABLE,
+    Code.DOCUMENT_NO_PAGES,
+    Code.DOCUMENT_CERTIFIED,
+    Code.DOCUMENT_LOCKED,
+    Code.DOCUMENT_UNPROCESSABLE,
+)
+PLACEMENT_PROBLEMS = (Code.PAGE_OUT_OF_RANGE, Code.BOX_OFF_PAGE)
+JOB_FAILURES = (*DOCUMENT_PROBLEMS, *PLACEMENT_PROBLEMS)
+
+
 @dataclass(slots=True)
 class ProblemError(Exception):
     """A problem met by this request or job, with the facts that help to mend it.

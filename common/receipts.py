@@ -1,8 +1,8 @@
 """The signed proof of arrival: a JWS (RFC 7515) with Ed25519 (RFC 8037).
 
-It says which document (SHA-256) arrived when, for which job. Anybody checks it against the key at
-`/.well-known/jwks.json`, also when the service is down: the receipt carries the key's id (`kid`),
-the key's own thumbprint (RFC 7638).
+It says which document (SHA-256) arrived when, for which job and how many stamps. Anybody checks it
+against the key at `/.well-known/jwks.json`, also when the service is down: the receipt carries the
+key's id (`kid`), the key's own thumbprint (RFC 7638).
 """
 
 import base64
@@ -34,6 +34,7 @@ class Arrival:
     document_sha256: bytes
     document_bytes: int
     external_reference: str | None
+    stamps: int
 
 
 class ReceiptSigner:
@@ -68,6 +69,7 @@ class ReceiptSigner:
             "mode": arrival.mode,
             "document_sha256": arrival.document_sha256.hex(),
             "document_bytes": arrival.document_bytes,
+            "stamps": arrival.stamps,
         }
         if arrival.external_reference is not None:
             claims["external_reference"] = arrival.external_reference

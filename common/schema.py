@@ -97,7 +97,8 @@ jobs = Table(
     # When a queued job that is still queued is sent to the broker again.
     _time("publish_at"),
     Column("publications", Integer, nullable=False, server_default="0"),
-    Column("placement", JSONB, nullable=False),
+    # Where each stamp goes: an array, in the order of the job's serials.
+    Column("placements", JSONB, nullable=False),
     Column("external_reference", Text),
     Column("metadata", JSONB, nullable=False),
     Column("document_name", Text, nullable=False),
@@ -116,6 +117,7 @@ jobs = Table(
     CheckConstraint(
         "state in ('queued', 'stamping', 'stamped', 'failed', 'cancelled')", name="state"
     ),
+    CheckConstraint("jsonb_typeof(placements) = 'array' and placements <> '[]'", name="placements"),
     CheckConstraint("(state = 'stamping') = (lease_until is not null)", name="lease"),
     CheckConstraint("(state = 'stamped') = (result_key is not null)", name="result"),
     CheckConstraint("(state = 'failed') = (problem_code is not null)", name="problem"),
@@ -171,13 +173,17 @@ serials = Table(
     METADATA,
     Column("serial", Text, primary_key=True),
     Column("mode", Text, nullable=False),
-    Column("job_id", ForeignKey("jobs.id"), nullable=False, unique=True),
+    Column("job_id", ForeignKey("jobs.id"), nullable=False),
+    # Which stamp of its job, from 1.
+    Column("position", SmallInteger, nullable=False),
     Column("state", Text, nullable=False),
     _time("reserved_at", now=True),
     _time("affixed_at"),
     CheckConstraint("mode in ('test', 'live')", name="mode"),
     CheckConstraint("state in ('reserved', 'affixed', 'void')", name="state"),
     CheckConstraint("(state = 'affixed') = (affixed_at is not null)", name="affixed"),
+    CheckConstraint("position >= 1", name="position"),
+    UniqueConstraint("job_id", "position", name="uq_serials_job_id_position"),
 )
 
 idempotency_keys = Table(

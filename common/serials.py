@@ -1,4 +1,4 @@
-"""Serial numbers: made unguessable, reserved for one job, affixed at most once.
+"""Serial numbers: made unguessable, reserved for one stamp of one job, affixed at most once.
 
 22 characters of Crockford's base 32 (no I, L, O, U): a mode letter (`T` test, `S` live), 20 random
 ones (100 bits) and a Luhn mod 32 check character.
@@ -45,21 +45,28 @@ def is_well_formed(serial: str) -> bool:
     )
 
 
-def reserve(connection: Connection, *, mode: Mode, job_id: UUID) -> str:
-    """Bind a new serial to a job; every attempt of the job uses this one."""
-    serial = generate(mode)
+# A job's serials in order, in the select list or the returning clause of a statement over `jobs`.
+OF_JOB = (
+    "(select array_agg(serial order by position) from serials where job_id = jobs.id) as serials"
+)
+
+
+def reserve(connection: Connection, *, mode: Mode, job_id: UUID, count: int) -> list[str]:
+    """Bind new serials to a job, one for each of its stamps; every attempt of the job uses these."""
+    made = [generate(mode) for _ in range(count)]
     connection.execute(
         text(
-            "insert into serials (serial, mode, job_id, state)"
-            " values (:serial, :mode, :job_id, 'reserved')"
+            "insert into serials (serial, mode, job_id, position, state)"
+            " select serial, :mode, :job_id, position, 'reserved'"
+            " from unnest(cast(:serials as text[])) with ordinality as made (serial, position)"
         ),
-        {"serial": serial, "mode": mode, "job_id": job_id},
+        {"serials": made, "mode": mode, "job_id": job_id},
     )
-    return serial
+    return made
 
 
 def affix(connection: Connection, *, job_id: UUID) -> None:
-    """Note that the job's serial now stands on its document."""
+    """Note that the job's serials now stand on its document."""
     connection.execute(
         text(
             "update serials set state = 'affixed', affixed_at = now()"
@@ -70,7 +77,7 @@ def affix(connection: Connection, *, job_id: UUID) -> None:
 
 
 def void(connection: Connection, *, job_id: UUID) -> None:
-    """Retire the serial of a job that ended without a stamp."""
+    """Retire the serials of a job that ended without a stamp."""
     connection.execute(
         text("update serials set state = 'void' where job_id = :job_id and state = 'reserved'"),
         {"job_id": job_id},

@@ -189,10 +189,12 @@ def job_show(job_id: UUID, json_: bool) -> None:
         raise click.ClickException(f"there is no job {job_id}")
     facts = {name: _plain(value) for name, value in asdict(found).items() if name != "receipt"}
     if json_:
-        _print_json(facts)
+        # The first stamp also by itself, as before a job could have several.
+        _print_json(facts | {"serial": found.serial, "placement": found.placements[0]})
         return
     for name, value in facts.items():
-        click.echo(f"{name:<20} {value}")
+        for line in value if isinstance(value, list) else [value]:
+            click.echo(f"{name:<20} {line}")
 
 
 @main.command()
@@ -283,7 +285,7 @@ def _first_line(error: Exception) -> str:
 
 def _plain(value: Any) -> Any:
     turn: Callable[[Any], Any] = bytes.hex if isinstance(value, bytes) else str
-    return value if isinstance(value, dict | int | str | None) else turn(value)
+    return value if isinstance(value, dict | list | int | str | None) else turn(value)
 
 
 def _print_json(value: Any) -> None:

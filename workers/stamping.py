@@ -16,13 +16,14 @@ from billiard.exceptions import SoftTimeLimitExceeded
 from common import documents, jobs
 from common.database import Database
 from common.documents import Documents, MissingDocumentError
-from common.jobs import Claim, Result
+from common.jobs import Claim, ReservedStamp, Result
 from common.pace import Pace
 from common.partners import Mode
 from common.problems import Code
 from common.settings import WorkerSettings
 from common.telemetry import FINISHED, STAMPING, logger
 from workers import sealing
+from workers.placing import engine_placement
 from workers.sealing import Sealed, SealingError, Signer, Stamp
 
 log = logger(__name__)
@@ -120,10 +121,10 @@ class Stamper:
         try:
             return sealing.seal(
                 document,
-                [self._stamp_for(claim, now)],
+                [self._stamp_for(claim, stamp, now) for stamp in claim.stamps],
                 signer=self._signer,
                 at=now,
-                reason=f"[{claim.serial}] {self._settings.signing_reason}",
+                reason=self._reason(claim),
             )
         except SoftTimeLimitExceeded as error:
             # Here the document took the time; anywhere else it was the store or the database.
@@ -143,20 +144,20 @@ class Stamper:
         FINISHED.labels("failed", code).inc()
         self._tell(changed.deliveries)
 
-    def _stamp_for(self, claim: Claim, now: datetime) -> Stamp:
-        wanted = claim.placement
+    def _reason(self, claim: Claim) -> str:
+        """Return what the signature is for: every serial in brackets, then our words.
+
+        Checkers read the serials from here, so none is left out; a job's stamps are few.
+        """
+        serials = " ".join(f"[{serial}]" for serial in claim.serials)
+        return f"{serials} {self._settings.signing_reason}"
+
+    def _stamp_for(self, claim: Claim, stamp: ReservedStamp, now: datetime) -> Stamp:
         return Stamp(
-            serial=claim.serial,
-            qr_text=f"{self._settings.public_url}/v/{claim.serial}".upper(),
+            serial=stamp.serial,
+            qr_text=f"{self._settings.public_url}/v/{stamp.serial}".upper(),
             face_value=self._settings.face_value,
             date=now.astimezone(WIB).date(),
             specimen=claim.mode is Mode.TEST,
-            placement=sealing.Placement(
-                page=wanted.page,
-                x=wanted.x,
-                y=wanted.y,
-                position=wanted.corner or ("bottom-right" if wanted.x is None else None),
-                width=wanted.width,
-                height=wanted.height,
-            ),
+            placement=engine_placement(stamp.placement),
         )

@@ -30,7 +30,7 @@ from tests.stack import Account
 RESULT = Result(key="aa/result.pdf", length=10, sha256=b"r" * 32)
 
 
-def new_job(account: Account, mode: Mode = Mode.LIVE) -> NewJob:
+def new_job(account: Account, mode: Mode = Mode.LIVE, *, stamps: int = 1) -> NewJob:
     return NewJob(
         id=new_id(),
         partner_id=account.partner_id,
@@ -38,7 +38,7 @@ def new_job(account: Account, mode: Mode = Mode.LIVE) -> NewJob:
         # A lane that no worker of the tests serves.
         lane="tests",
         ticket=1,
-        placement=Placement(),
+        placements=[Placement(page=page) for page in range(1, stamps + 1)],
         external_reference="a reference",
         metadata={"a": "b"},
         document_name="letter.pdf",
@@ -97,12 +97,22 @@ def events_of(db: Database, job_id: UUID) -> list[str]:
 
 
 def serial_state(db: Database, job_id: UUID) -> str:
+    """Return the state that all serials of the job are in."""
     with db.transaction() as connection:
         return str(
             connection.execute(
-                text("select state from serials where job_id = :id"), {"id": job_id}
+                text("select distinct state from serials where job_id = :id"), {"id": job_id}
             ).scalar_one()
         )
+
+
+def settled(db: Database, job_id: UUID) -> list[tuple[str, int]]:
+    with db.transaction() as connection:
+        entries = connection.execute(
+            text("select kind, amount from ledger_entries where job_id = :id order by id"),
+            {"id": job_id},
+        ).all()
+    return [(kind, amount) for kind, amount in entries]
 
 
 def assert_clean(db: Database) -> None:
@@ -117,7 +127,7 @@ def test_a_job_that_is_stamped_captures_its_hold_and_tells_once(
     assert balance(db, account) == (99, 1, 0)
     claimed = claim(db, job_id)
     assert claimed is not None
-    assert claimed.serial == shown(db, job_id).serial
+    assert claimed.serials == shown(db, job_id).serials
     assert finish(db, claimed)
     job = shown(db, job_id)
     assert (job.state, job.result_key, job.attempt) == (State.STAMPED, RESULT.key, 1)
@@ -157,7 +167,7 @@ def test_a_worker_that_wakes_up_late_changes_nothing(db: Database, account: Acco
     expire(db, job_id)
     successor = claim(db, job_id)
     assert successor is not None
-    assert successor.serial == sleeper.serial
+    assert successor.serials == sleeper.serials
     assert not finish(db, sleeper)
     with db.transaction() as connection:
         assert jobs.fail(connection, sleeper, Code.DOCUMENT_UNREADABLE, {}) is None
@@ -227,7 +237,7 @@ def test_a_passing_fault_puts_the_job_back_with_its_serial(db: Database, account
         assert jobs.give_back(connection, first, retry_after_seconds=0)
     second = claim(db, job_id)
     assert second is not None
-    assert (second.attempt, second.serial) == (2, first.serial)
+    assert (second.attempt, second.serials) == (2, first.serials)
 
 
 def test_a_document_that_takes_its_worker_down_twice_is_unprocessable(
@@ -242,6 +252,109 @@ def test_a_document_that_takes_its_worker_down_twice_is_unprocessable(
     job = shown(db, job_id)
     assert (job.state, job.problem_code) == (State.FAILED, Code.DOCUMENT_UNPROCESSABLE)
     assert balance(db, account) == (100, 0, 0)
+    assert_clean(db)
+
+
+def test_all_stamps_of_a_job_are_held_and_spent_together(db: Database, account: Account) -> None:
+    job_id = accept(db, new_job(account, stamps=3))
+    assert balance(db, account) == (97, 3, 0)
+    first = claim(db, job_id)
+    assert first is not None
+    assert len(set(first.serials)) == 3
+    assert [stamp.placement.page for stamp in first.stamps] == [1, 2, 3]
+    with db.transaction() as connection:
+        assert jobs.give_back(connection, first, retry_after_seconds=0)
+    second = claim(db, job_id)
+    assert second is not None
+    assert second.stamps == first.stamps
+    assert finish(db, second)
+    assert shown(db, job_id).serials == first.serials
+    assert serial_state(db, job_id) == "affixed"
+    assert settled(db, job_id) == [("hold", 3), ("capture", 3)]
+    assert balance(db, account) == (97, 0, 3)
+    assert_clean(db)
+
+
+def test_all_stamps_of_a_job_are_given_back_together(db: Database, account: Account) -> None:
+    cancelled, failed, lost = (accept(db, new_job(account, stamps=3)) for _ in range(3))
+    assert balance(db, account) == (91, 9, 0)
+    with db.transaction() as connection:
+        assert jobs.cancel(
+            connection, partner_id=account.partner_id, mode=Mode.LIVE, job_id=cancelled
+        )
+    taken = claim(db, failed)
+    assert taken is not None
+    with db.transaction() as connection:
+        assert jobs.fail(connection, taken, Code.BOX_OFF_PAGE, {})
+    for _ in range(jobs.LOST_LEASES_ALLOWED):
+        assert claim(db, lost) is not None
+        expire(db, lost)
+    for job_id in (cancelled, failed, lost):
+        assert serial_state(db, job_id) == "void"
+        assert settled(db, job_id) == [("hold", 3), ("release", 3)]
+    assert balance(db, account) == (100, 0, 0)
+    assert_clean(db)
+
+
+def test_a_quota_that_is_too_small_by_one_holds_nothing(
+    db: Database, make_account: Callable[..., Account]
+) -> None:
+    poor = make_account(quota=2)
+    with pytest.raises(ProblemError) as refusal:
+        accept(db, new_job(poor, stamps=3))
+    assert refusal.value.facts == {"available": 2, "needed": 3}
+    accept(db, new_job(poor, stamps=2))
+    assert balance(db, poor) == (0, 2, 0)
+    assert_clean(db)
+
+
+def test_what_was_never_held_cannot_be_settled(db: Database, account: Account) -> None:
+    job_id = accept(db, new_job(account, Mode.TEST))
+    for settle in (ledger.capture, ledger.release):
+        with pytest.raises(ledger.NothingHeldError), db.transaction() as connection:
+            settle(connection, partner_id=account.partner_id, job_id=job_id)
+    assert balance(db, account) == (100, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("damage", "rule"),
+    [
+        (
+            "delete from serials where job_id = :id and position = 2",
+            "every job has one serial for each stamp, numbered from 1",
+        ),
+        (
+            "update serials set position = 9 where job_id = :id and position = 3",
+            "every job has one serial for each stamp, numbered from 1",
+        ),
+        (
+            "update serials set state = 'void' where job_id = :id and position = 2",
+            "a serial is void exactly where its job ended unstamped",
+        ),
+        (
+            "update jobs set placements = placements || '[{}]' where id = :id",
+            "every live job holds once, one for each stamp, and no test job holds",
+        ),
+        (
+            "insert into ledger_entries (partner_id, kind, amount, job_id)"
+            " select partner_id, 'release', 2, id from jobs where id = :id",
+            "what is captured or released is all that was held",
+        ),
+    ],
+)
+def test_the_audit_finds_a_job_whose_stamps_do_not_add_up(
+    db: Database, account: Account, damage: str, rule: str
+) -> None:
+    job_id = accept(db, new_job(account, stamps=3))
+    with db.engine.connect() as connection:
+        connection.execute(text(damage), {"id": job_id})
+        found = {
+            broken
+            for broken, query in audit.RULES.items()
+            if str(job_id) in map(str, connection.execute(text(query)).scalars())
+        }
+        connection.rollback()
+    assert rule in found
     assert_clean(db)
 
 
@@ -315,11 +428,11 @@ def test_any_order_of_events_leaves_the_books_balanced(
 
         def __init__(self) -> None:
             super().__init__()
-            self.account = make_account(quota=3)
+            self.account = make_account(quota=5)
 
-        @rule(target=accepted, mode=st.sampled_from(Mode))
-        def accepts(self, mode: Mode) -> UUID:
-            job = new_job(self.account, mode)
+        @rule(target=accepted, mode=st.sampled_from(Mode), stamps=st.integers(1, 3))
+        def accepts(self, mode: Mode, stamps: int) -> UUID:
+            job = new_job(self.account, mode, stamps=stamps)
             try:
                 return accept(db, job)
             except ProblemError:
@@ -334,8 +447,7 @@ def test_any_order_of_events_leaves_the_books_balanced(
                 mode=Mode.LIVE,
                 attempt=0,
                 lane="tests",
-                placement=Placement(),
-                serial="",
+                stamps=[],
                 document_sha256=b"",
                 external_reference=None,
             )

@@ -93,6 +93,7 @@ def test_a_stamped_job_is_told_and_the_public_library_verifies_it(
     assert told["type"] == "job.stamped"
     assert told["data"]["job_id"] == job["id"]
     assert told["data"]["serial"] == job["serial"]
+    assert told["data"]["serials"] == [job["serial"]]
     assert told["data"]["external_reference"] == "letter 7"
     assert told["data"]["links"]["document"] == f"{server}/v1/jobs/{job['id']}/document"
     assert httpx.get(told["data"]["links"]["document"], headers=account.live).status_code == 200

@@ -22,6 +22,7 @@ ARRIVAL = Arrival(
     document_sha256=bytes(range(32)),
     document_bytes=355_000,
     external_reference="letter-7",
+    stamps=3,
 )
 
 
@@ -48,6 +49,7 @@ def test_a_receipt_is_checked_against_the_published_key_set(signer: ReceiptSigne
         "mode": "live",
         "document_sha256": bytes(range(32)).hex(),
         "document_bytes": 355_000,
+        "stamps": 3,
         "external_reference": "letter-7",
     }
 

@@ -8,17 +8,16 @@ import hashlib
 import re
 from dataclasses import dataclass
 from io import BytesIO
-from typing import IO, Annotated, Any, Self
+from typing import IO, Generic, TypeVar
 
-import orjson
 from flask import request
-from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ValidationError
 from werkzeug.datastructures import FileStorage, MultiDict
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from common.placements import Placement
 from common.problems import Code, ProblemError
 from web.answers import field_problem
+from web.api.fields import JobFields
 
 PDF = "application/pdf"
 MULTIPART = "multipart/form-data"
@@ -26,55 +25,17 @@ ACCEPTED_TYPES = (PDF, MULTIPART)
 DOCUMENT_PART = "document"
 # What the parts around the document of a multipart body may add.
 FORM_ALLOWANCE = 64 * 1024
-MAX_PAGE = 1_000_000
 
-# No control characters; PostgreSQL text cannot hold a NUL.
-Line = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]*$")]
+Fields = TypeVar("Fields", bound=BaseModel)
 
 
-class JobFields(Placement):
-    """What may stand beside the document, as form parts or as query parameters."""
+@dataclass(frozen=True, slots=True)
+class Upload(Generic[Fields]):
+    """A document as it came, the name its sender gave the file, and the fields beside it."""
 
-    model_config = ConfigDict(title="JobFields")
-
-    external_reference: Line | None = Field(
-        None, min_length=1, max_length=200, description="Your own name for the job; searchable."
-    )
-    metadata: dict[
-        Annotated[Line, Field(min_length=1, max_length=40)], Annotated[Line, Field(max_length=500)]
-    ] = Field(
-        default_factory=dict,
-        max_length=20,
-        description="Up to 20 texts of yours, as a JSON object; given back unread.",
-    )
-    document_name: Line | None = Field(
-        None, min_length=1, max_length=200, description="File name for the stamped document."
-    )
-
-    @field_validator("metadata", mode="before")
-    @classmethod
-    def _json_object(cls, value: Any) -> Any:
-        if not isinstance(value, str):
-            return value
-        try:
-            return orjson.loads(value)
-        except orjson.JSONDecodeError as error:
-            raise ValueError("must be a JSON object of texts") from error
-
-    @model_validator(mode="after")
-    def _surely_on_a_page(self) -> Self:
-        """Refuse what no page could hold; the rest needs the document."""
-        if isinstance(self.page, int) and not 1 <= self.page <= MAX_PAGE:
-            raise ProblemError(Code.PAGE_OUT_OF_RANGE, facts={"page": self.page})
-        if self.x is not None and self.y is not None and min(self.x, self.y) < 0:
-            raise ProblemError(Code.BOX_OFF_PAGE, facts={"x": self.x, "y": self.y})
-        return self
-
-    def placement(self) -> Placement:
-        """Return only where the stamp goes."""
-        return Placement.model_construct(
-            **{name: getattr(self, name) for name in Placement.model_fields}
-        )
+    document: bytes
+    file_name: str | None
+    fields: Fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +49,7 @@ class Submission:
 
     def fingerprint(self) -> bytes:
         """Return a SHA-256 over everything that was asked for."""
-        asked = self.fields.model_dump_json().encode()
-        return hashlib.sha256(self.sha256 + self.name.encode() + asked).digest()
+        return hashlib.sha256(self.sha256 + self.name.encode() + self.fields.asked_for()).digest()
 
 
 def read_submission(*, max_bytes: int) -> Submission:
@@ -99,31 +59,43 @@ def read_submission(*, max_bytes: int) -> Submission:
         max_bytes: the largest document taken.
 
     Raises:
+        ProblemError: those of `read_upload`, and `document_empty`, `document_not_pdf`,
+            `document_encrypted`, `document_unreadable`.
+    """
+    upload = read_upload(JobFields, max_bytes=max_bytes)
+    refuse_unstampable(upload.document)
+    return Submission(
+        upload.document,
+        hashlib.sha256(upload.document).digest(),
+        upload.fields.document_name or upload.file_name or "document.pdf",
+        upload.fields,
+    )
+
+
+def read_upload(model: type[Fields], *, max_bytes: int) -> Upload[Fields]:
+    """Read this request's document and the fields beside it; looks at no byte of the document.
+
+    Args:
+        model: the fields that may stand beside the document.
+        max_bytes: the largest document taken.
+
+    Raises:
         ProblemError: `content_type_unsupported`, `document_too_large`, `document_missing`,
-            `document_empty`, `document_not_pdf`, `document_encrypted`, `document_unreadable`,
-            `field_unknown`, `field_invalid`, `page_out_of_range`, `box_off_page`.
+            `field_unknown`, `field_invalid`, and what the model raises.
     """
     if request.mimetype == PDF:
         # Fields first: they are known before the body is read.
-        fields = _fields(request.args)
-        document, name = _read_body(max_bytes), None
-    elif request.mimetype == MULTIPART:
+        fields = _fields(model, request.args)
+        return Upload(_read_body(max_bytes), None, fields)
+    if request.mimetype == MULTIPART:
         if request.args:
             raise ProblemError(
                 Code.FIELD_UNKNOWN,
                 "with multipart/form-data the fields are form parts, not query parameters",
             )
         document, name, form = _read_form(max_bytes)
-        fields = _fields(form)
-    else:
-        raise ProblemError(Code.CONTENT_TYPE_UNSUPPORTED, facts={"accepted": ACCEPTED_TYPES})
-    refuse_unstampable(document)
-    return Submission(
-        document,
-        hashlib.sha256(document).digest(),
-        fields.document_name or _file_name(name) or "document.pdf",
-        fields,
-    )
+        return Upload(document, _file_name(name), _fields(model, form))
+    raise ProblemError(Code.CONTENT_TYPE_UNSUPPORTED, facts={"accepted": ACCEPTED_TYPES})
 
 
 def refuse_unstampable(document: bytes) -> None:
@@ -229,12 +201,12 @@ def _too_large(max_bytes: int) -> ProblemError:
     )
 
 
-def _fields(values: MultiDict[str, str]) -> JobFields:
+def _fields(model: type[Fields], values: MultiDict[str, str]) -> Fields:
     twice = [name for name in values if len(values.getlist(name)) > 1]
     if twice:
         raise ProblemError(Code.FIELD_INVALID, f"{twice[0]}: given more than once"[:300])
     try:
-        return JobFields.model_validate(values.to_dict())
+        return model.model_validate(values.to_dict())
     except ValidationError as error:
         raise field_problem(error) from error
 

@@ -11,11 +11,12 @@ from common import job_records, jobs, lanes
 from common.job_records import JobRecord
 from common.jobs import State
 from common.pace import UNKNOWN, Wait
-from common.problems import Code, ProblemError
+from common.problems import JOB_FAILURES, Code, ProblemError
 from common.telemetry import about, logger
 from web.answers import field_problem, json_answer, with_validator
 from web.api import intake, submitting
-from web.api.intake import MULTIPART, PDF, JobFields
+from web.api.fields import JobFields, Line
+from web.api.intake import MULTIPART, PDF
 from web.api.representations import AcceptedJob, Job, JobPage, job_json, stamped_name
 from web.callers import caller
 from web.openapi import Answers, Operation, described
@@ -39,7 +40,7 @@ class JobQuery(BaseModel):
     ] = None
     state: Annotated[State | None, Field(description="Only jobs in this state.")] = None
     external_reference: Annotated[
-        intake.Line | None, Field(max_length=200, description="Only jobs of this reference.")
+        Line | None, Field(max_length=200, description="Only jobs of this reference.")
     ] = None
     accepted_from: Annotated[
         AwareDatetime | None, Field(description="Only jobs accepted at or after this (RFC 3339).")
@@ -56,7 +57,8 @@ class JobQuery(BaseModel):
         summary="Submit a document to be stamped",
         description="Send multipart/form-data with the part `document` and the fields as parts, or "
         "the bare PDF as application/pdf with the fields as query parameters. Without a placement "
-        "the stamp goes to the lower right corner of the last page. The answer comes when the "
+        "the stamp goes to the lower right corner of the last page; `stamps` asks for several, each "
+        "for one stamp of quota, under one signature. The answer comes when the "
         "document is stored and the job committed: whatever happens then, it will be stamped once. "
         "What only the reading of the document shows ends the job as `failed`, with a code of this "
         "list, and gives the quota back.",
@@ -86,11 +88,7 @@ class JobQuery(BaseModel):
             Code.IDEMPOTENCY_KEY_REUSED,
             Code.DOCUMENT_MISSING,
             Code.DOCUMENT_EMPTY,
-            Code.DOCUMENT_NOT_PDF,
-            Code.DOCUMENT_ENCRYPTED,
-            Code.DOCUMENT_UNREADABLE,
-            Code.PAGE_OUT_OF_RANGE,
-            Code.BOX_OFF_PAGE,
+            *JOB_FAILURES,
         ),
     )
 )

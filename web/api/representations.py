@@ -31,6 +31,13 @@ class JobProblem(BaseModel):
     facts: dict[str, Any]
 
 
+class JobStamp(BaseModel):
+    """One stamp of a job."""
+
+    serial: str = Field(description="The serial number that the stamp carries, on every attempt.")
+    placement: Placement
+
+
 class JobLinks(BaseModel):
     """Where to go from here."""
 
@@ -46,7 +53,7 @@ class Job(BaseModel):
     id: UUID
     state: State
     mode: Mode
-    serial: str = Field(description="The serial number its stamp carries, on every attempt.")
+    serial: str = Field(description="The first stamp's serial number; `stamps` has them all.")
     position: int | None = Field(
         description="Place in the queue, 1 is next; null when not queued or not known."
     )
@@ -54,7 +61,10 @@ class Job(BaseModel):
         description="Measured estimate until stamped; null when not queued or not yet measured."
     )
     attempts: int = Field(description="How often a worker took the job up.")
-    placement: Placement
+    placement: Placement = Field(
+        description="Where the first stamp goes, as it was asked for; `stamps` has them all."
+    )
+    stamps: list[JobStamp] = Field(description="Every stamp, in the order asked for.")
     external_reference: str | None
     metadata: dict[str, str]
     document: FileFacts
@@ -115,7 +125,8 @@ def job_json(job: JobRecord, wait: Wait) -> dict[str, Any]:
         "position": wait.position,
         "seconds_left": wait.seconds_left,
         "attempts": job.attempt,
-        "placement": job.placement,
+        "placement": job.placements[0],
+        "stamps": job.stamps,
         "external_reference": job.external_reference,
         "metadata": job.metadata,
         "document": {

@@ -86,14 +86,14 @@ def _commit(
         earlier = idempotency.begin(connection, keyed)
         if earlier is not None:
             return earlier, True
-    serial = jobs.accept(connection, job, publish_after_seconds=parts().settings.republish_seconds)
+    serials = jobs.accept(connection, job, publish_after_seconds=parts().settings.republish_seconds)
     answer = Answer(
         202,
         {
             "Location": f"/v1/jobs/{job.id}",
             "Retry-After": str(entry.wait.retry_after),
         },
-        orjson.dumps(job_json(_as_accepted(job, serial), entry.wait) | {"receipt": job.receipt}),
+        orjson.dumps(job_json(_as_accepted(job, serials), entry.wait) | {"receipt": job.receipt}),
     )
     if keyed is not None:
         idempotency.keep(connection, keyed, answer)
@@ -111,6 +111,7 @@ def _new_job(
     caller: Caller, submission: Submission, job_id: UUID, arrived_at: datetime, entry: Entry
 ) -> NewJob:
     fields = submission.fields
+    placements = fields.placements()
     receipt = parts().receipts.sign(
         Arrival(
             job_id=job_id,
@@ -119,6 +120,7 @@ def _new_job(
             document_sha256=submission.sha256,
             document_bytes=len(submission.document),
             external_reference=fields.external_reference,
+            stamps=len(placements),
         )
     )
     return NewJob(
@@ -127,7 +129,7 @@ def _new_job(
         mode=caller.mode,
         lane=entry.lane,
         ticket=entry.ticket,
-        placement=fields.placement(),
+        placements=placements,
         external_reference=fields.external_reference,
         metadata=fields.metadata,
         document_name=submission.name,
@@ -138,7 +140,7 @@ def _new_job(
     )
 
 
-def _as_accepted(job: NewJob, serial: str) -> JobRecord:
+def _as_accepted(job: NewJob, serials: list[str]) -> JobRecord:
     """Return the job as it stands at its acceptance, without asking the database again."""
     return JobRecord(
         id=job.id,
@@ -149,8 +151,8 @@ def _as_accepted(job: NewJob, serial: str) -> JobRecord:
         ticket=job.ticket,
         attempt=0,
         lost_leases=0,
-        serial=serial,
-        placement=job.placement.model_dump(exclude_none=True),
+        serials=serials,
+        placements=[placement.as_json() for placement in job.placements],
         external_reference=job.external_reference,
         metadata=job.metadata,
         document_name=job.document_name,

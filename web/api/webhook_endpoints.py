@@ -10,7 +10,7 @@ from common import webhook_endpoints, webhook_targets
 from common.problems import Code, ProblemError
 from common.webhook_endpoints import Endpoint
 from web.answers import JSON, field_problem, json_answer
-from web.api.intake import Line
+from web.api.fields import Line
 from web.api.representations import rfc3339
 from web.callers import caller
 from web.openapi import Answers, Operation, described

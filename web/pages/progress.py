@@ -8,7 +8,7 @@ from flask_babel import gettext
 
 from common.job_records import JobRecord
 from common.jobs import State
-from common.problems import Code
+from common.problems import PLACEMENT_PROBLEMS, Code
 
 
 class Phase(StrEnum):
@@ -86,7 +86,7 @@ def steps(job: JobRecord) -> list[Step]:
 def advice(code: Code) -> str:
     """Return what a person can do about a job that failed for this reason."""
     match code:
-        case Code.PAGE_OUT_OF_RANGE | Code.BOX_OFF_PAGE:
+        case _ if code in PLACEMENT_PROBLEMS:
             said = gettext(
                 "Dokumennya tidak salah: pilih halaman atau letak lain, lalu kirim lagi."
             )

@@ -1,0 +1,196 @@
+"""A database of an earlier version, with jobs in every state, brought to the newest one in place."""
+
+from collections.abc import Iterator
+from typing import Any
+from uuid import UUID
+
+import orjson
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection, create_engine, make_url, text
+
+from common import audit, database, job_records, jobs, ledger, serials
+from common.database import Database
+from common.identifiers import new_id
+from common.jobs import Result, State
+from common.partners import Mode
+from common.placements import Placement
+from common.schema import METADATA
+from common.settings import WebSettings
+
+PARTNER = new_id()
+PLACEMENTS: list[dict[str, Any]] = [
+    {"page": "last"},
+    {"page": 2, "x": 400.0, "y": 60.0},
+    {"page": 1, "corner": "top-left", "width": 54.0},
+]
+
+
+@pytest.fixture
+def old_url(web_settings: WebSettings) -> Iterator[str]:
+    """An empty database of its own on the server of the tests."""
+    server = create_engine(
+        database.sqlalchemy_url(web_settings.database_url), isolation_level="AUTOCOMMIT"
+    )
+    name = f"old_{new_id().hex}"
+    with server.connect() as connection:
+        connection.execute(text(f"create database {name}"))
+    try:
+        url = make_url(web_settings.database_url).set(database=name)
+        yield url.render_as_string(hide_password=False)
+    finally:
+        with server.connect() as connection:
+            connection.execute(text(f"drop database {name} with (force)"))
+        server.dispose()
+
+
+def upgrade(url: str, revision: str) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(database.MIGRATIONS))
+    config.attributes["url"] = database.sqlalchemy_url(url)
+    command.upgrade(config, revision)
+
+
+def insert_job(connection: Connection, mode: Mode, state: State, placement: dict[str, Any]) -> UUID:
+    """Write a job as the first version did, with all that belongs to it."""
+    job_id = new_id()
+    final = state in jobs.FINAL
+    connection.execute(
+        text(
+            "insert into jobs (id, partner_id, mode, state, lane, attempt, lease_until, publish_at,"
+            " placement, metadata, document_name, document_bytes, document_sha256, result_key,"
+            " result_bytes, result_sha256, problem_code, receipt, finished_at) values (:id,"
+            " :partner, :mode, :state, 'tests', :attempt,"
+            " case when :state = 'stamping' then now() + interval '1 hour' end,"
+            " case when :state = 'queued' then now() end, cast(:placement as jsonb), '{}', 'a.pdf',"
+            " 9, 'd', case when :state = 'stamped' then 'key' end,"
+            " case when :state = 'stamped' then 9 end,"
+            " case when :state = 'stamped' then cast('r' as bytea) end,"
+            " case when :state = 'failed' then 'box_off_page' end, 'receipt',"
+            " case when :final then now() end)"
+        ),
+        {
+            "id": job_id,
+            "partner": PARTNER,
+            "mode": mode,
+            "state": state,
+            "attempt": int(state is State.STAMPING),
+            "placement": orjson.dumps(placement).decode(),
+            "final": final,
+        },
+    )
+    told = ["job.accepted", *([f"job.{state}"] if final else [])]
+    for kind in told:
+        connection.execute(
+            text(
+                "insert into events (id, partner_id, mode, type, job_id, payload)"
+                " values (:event, :partner, :mode, :type, :id, '{}')"
+            ),
+            {"event": new_id(), "partner": PARTNER, "mode": mode, "type": kind, "id": job_id},
+        )
+    worn = {State.STAMPED: "affixed", State.FAILED: "void", State.CANCELLED: "void"}
+    connection.execute(
+        text(
+            "insert into serials (serial, mode, job_id, state, affixed_at) values (:serial, :mode,"
+            " :id, :state, case when :state = 'affixed' then now() end)"
+        ),
+        {
+            "serial": serials.generate(mode),
+            "mode": mode,
+            "id": job_id,
+            "state": worn.get(state, "reserved"),
+        },
+    )
+    if mode is Mode.LIVE:
+        settled = {State.STAMPED: "capture", State.FAILED: "release", State.CANCELLED: "release"}
+        for kind in ["hold", *([settled[state]] if final else [])]:
+            connection.execute(
+                text(
+                    "insert into ledger_entries (partner_id, kind, amount, job_id)"
+                    " values (:partner, :kind, 1, :id)"
+                ),
+                {"partner": PARTNER, "kind": kind, "id": job_id},
+            )
+    return job_id
+
+
+def fill(connection: Connection) -> dict[tuple[Mode, State], UUID]:
+    """Write a partner with 10 stamps and a job in every state and mode."""
+    connection.execute(text("insert into partners (id, name) values (:id, 'A')"), {"id": PARTNER})
+    connection.execute(
+        # Three jobs hold or spent one each: queued, stamping, stamped.
+        text("insert into accounts values (:id, 10, 7, 2, 1)"),
+        {"id": PARTNER},
+    )
+    connection.execute(
+        text(
+            "insert into ledger_entries (partner_id, kind, amount, reference)"
+            " values (:id, 'top_up', 10, 'first')"
+        ),
+        {"id": PARTNER},
+    )
+    cases = [(mode, state) for mode in Mode for state in State]
+    return {
+        (mode, state): insert_job(connection, mode, state, PLACEMENTS[number % len(PLACEMENTS)])
+        for number, (mode, state) in enumerate(cases)
+    }
+
+
+def test_jobs_of_the_first_version_become_jobs_of_one_stamp(old_url: str) -> None:
+    upgrade(old_url, "0001")
+    opened = Database(old_url, pool_size=1)
+    try:
+        with opened.transaction() as connection:
+            made = fill(connection)
+            before: dict[UUID, str] = {
+                row.job_id: row.serial
+                for row in connection.execute(text("select job_id, serial from serials"))
+            }
+        opened.engine.dispose()
+        database.migrate(old_url)
+
+        with opened.transaction() as connection:
+            assert compare_metadata(MigrationContext.configure(connection), METADATA) == []
+        with opened.transaction() as connection:
+            found = audit.audit(connection)
+        assert (found.jobs, found.violations) == (10, [])
+        with opened.transaction() as connection:
+            for number, ((mode, state), job_id) in enumerate(made.items()):
+                job = job_records.show(connection, job_id)
+                assert job is not None
+                assert (job.mode, job.state) == (mode, state)
+                assert job.stamps == [
+                    {"serial": before[job_id], "placement": PLACEMENTS[number % len(PLACEMENTS)]}
+                ]
+                assert Placement.model_validate(job.placements[0]).as_json() == job.placements[0]
+
+        # What was waiting is stamped, cancelled and charged as if it had come today.
+        with opened.transaction() as connection:
+            claim = jobs.claim(connection, made[Mode.LIVE, State.QUEUED], lease_seconds=60)
+            assert claim is not None
+            assert claim.serials == [before[claim.job_id]]
+            assert jobs.finish(connection, claim, Result(key="k", length=1, sha256=b"r"))
+        with opened.transaction() as connection:
+            assert jobs.cancel(
+                connection,
+                partner_id=PARTNER,
+                mode=Mode.TEST,
+                job_id=made[Mode.TEST, State.QUEUED],
+            )
+            connection.execute(
+                text(
+                    "update jobs set lease_until = now() - interval '1 hour'"
+                    " where state = 'stamping'"
+                )
+            )
+            assert jobs.take_back_expired(connection, limit=10)[0] == 2
+        with opened.transaction() as connection:
+            balance = ledger.balance(connection, PARTNER)
+        assert (balance.available, balance.held, balance.captured) == (7, 1, 2)
+        with opened.transaction() as connection:
+            assert audit.audit(connection).violations == []
+    finally:
+        opened.close()
