@@ -72,7 +72,7 @@ class Placement(BaseModel):
     y: Points | None = Field(
         None,
         description="Points from the visible page's lower edge to the stamp's lower edge; with "
-        "`origin` `top-left` from the upper edge to the stamp's upper edge.",
+        "`origin` as `top-left`, from the upper edge to the stamp's upper edge.",
     )
     corner: Corner | None = Field(
         None,
@@ -81,11 +81,15 @@ class Placement(BaseModel):
     )
     width: Side | None = Field(
         None,
-        description="Width of the stamp in points; 80, or less at a position of a small page.",
+        description="Width of the stamp in points; 80 unless given, or less at a position of a small "
+        "page.",
     )
-    height: Side | None = Field(None, description="Height of the stamp in points; as the width.")
+    height: Side | None = Field(
+        None, description="Height of the stamp in points; 80 unless given, as the width."
+    )
     origin: Literal["bottom-left", "top-left"] | None = Field(
-        None, description="The corner of the page that `x` and `y` count from: `bottom-left`."
+        None,
+        description="The corner of the page that `x` and `y` count from; `bottom-left` unless given.",
     )
     position: Position | None = Field(
         None,
@@ -93,21 +97,24 @@ class Placement(BaseModel):
         "`bottom-right` unless something else says where.",
     )
     margin: Margin | None = Field(
-        None, description="Points between a `position` and the edges of the page; 24."
+        None, description="Points between a `position` and the edges of the page; 24 unless given."
     )
     anchor: Anchor | None = Field(
         None,
         description="A word or phrase of the document: the stamp's lower left corner stands at the "
-        "text's. Whole words, in capitals or not.",
+        "text's. Whole words; capitals make no difference.",
     )
     match: Annotated[int, Field(ge=1, le=100)] | None = Field(
-        None, description="Which occurrence of the `anchor` is meant; 1."
+        None,
+        description="Which occurrence of the `anchor` is meant, counted as it is searched; 1 unless "
+        "given.",
     )
     offset_x: Points | None = Field(
-        None, description="Points that the stamp is moved to the right of its `anchor`; 0."
+        None,
+        description="Points that the stamp is moved to the right of its `anchor`; may be negative.",
     )
     offset_y: Points | None = Field(
-        None, description="Points that the stamp is moved up from its `anchor`; 0."
+        None, description="Points that the stamp is moved up from its `anchor`; may be negative."
     )
     field: FieldName | None = Field(
         None,

@@ -16,6 +16,8 @@ from web.answers import JSON, PROBLEM_JSON
 
 VERSION = "1.0.0"
 _REFERENCE = "#/components/schemas/{model}"
+# What travels as its JSON text where fields are texts: in a query, or as parts of a form.
+_AS_JSON_TEXT = ("object", "array")
 _View = TypeVar("_View", bound=Callable[..., Any])
 
 
@@ -146,7 +148,7 @@ def _operation(operation: Operation, endpoint: str, arguments: set[str]) -> dict
         described["requestBody"] = {
             "required": True,
             "content": {
-                content_type: {"schema": _body_schema(model, operation.files)}
+                content_type: _body(model, operation.files)
                 for content_type, model in operation.body.items()
             },
         }
@@ -175,11 +177,21 @@ def _query_parameters(model: type[BaseModel] | None) -> list[dict[str, Any]]:
             required=name in whole.get("required", ()),
             description=schema.get("description", ""),
         )
-        if schema.get("type") == "object":
-            # An object travels as its JSON text.
+        if schema.get("type") in _AS_JSON_TEXT:
             parameter["content"] = {JSON: {"schema": parameter.pop("schema")}}
         parameters.append(parameter)
     return parameters
+
+
+def _body(model: type[BaseModel] | None, files: Sequence[str]) -> dict[str, Any]:
+    """Return a body's schema and, for the parts of a form, how those travel that are no plain texts."""
+    schema = _body_schema(model, files)
+    encoding = {
+        name: {"contentType": JSON}
+        for name, part in schema.get("properties", {}).items()
+        if part.get("type") in _AS_JSON_TEXT
+    }
+    return {"schema": schema} | ({"encoding": encoding} if encoding else {})
 
 
 def _body_schema(model: type[BaseModel] | None, files: Sequence[str]) -> dict[str, Any]:

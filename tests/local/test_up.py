@@ -116,6 +116,8 @@ def commands_work(data: Path, stamped: Path, job: str) -> None:
 
     shown = json.loads(stampede(data, "job", "show", "--json", job).stdout)
     assert (shown["id"], shown["state"]) == (job, "stamped")
+    assert shown["serials"] == [shown["serial"]]
+    assert shown["placements"] == [shown["placement"]]
     audited = stampede(data, "audit", "--json")
     assert audited.returncode == 0
     assert json.loads(audited.stdout) == {"jobs": 1, "violations": []}

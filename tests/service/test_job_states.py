@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -15,7 +16,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from common import audit, job_records, jobs, ledger
 from common.database import Database
@@ -273,6 +274,26 @@ def test_all_stamps_of_a_job_are_held_and_spent_together(db: Database, account: 
     assert settled(db, job_id) == [("hold", 3), ("capture", 3)]
     assert balance(db, account) == (97, 0, 3)
     assert_clean(db)
+
+
+@pytest.mark.parametrize("stamps", [1, 20])
+def test_accepting_takes_four_statements_however_many_stamps(
+    db: Database, account: Account, stamps: int
+) -> None:
+    """The account is locked from the last one to the commit: each more would be waited for."""
+    said: list[str] = []
+
+    def listen(*call: Any) -> None:
+        said.append(call[2])
+
+    event.listen(db.engine, "before_cursor_execute", listen)
+    try:
+        accept(db, new_job(account, stamps=stamps))
+    finally:
+        event.remove(db.engine, "before_cursor_execute", listen)
+    assert [statement.split()[2] for statement in said[:3]] == ["jobs", "serials", "events"]
+    assert "update accounts" in said[3]
+    assert len(said) == 4
 
 
 def test_all_stamps_of_a_job_are_given_back_together(db: Database, account: Account) -> None:

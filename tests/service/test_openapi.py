@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from jsonschema_rs import validator_for
 from schemathesis import checks
 
-from common.problems import Code
+from common.problems import JOB_FAILURES, Code
 from tests.stack import Account
 
 
@@ -53,6 +53,30 @@ def test_every_schema_is_a_valid_one(description: dict[str, Any]) -> None:
         validator_for(
             {"$ref": f"#/components/schemas/{name}"} | {"components": description["components"]}
         )
+
+
+def test_every_way_to_say_where_is_described_as_a_part_as_a_parameter_and_inside_stamps(
+    description: dict[str, Any],
+) -> None:
+    submit = description["paths"]["/v1/jobs"]["post"]
+    form = submit["requestBody"]["content"]["multipart/form-data"]
+    parameters = {p["name"]: p for p in submit["parameters"] if p["in"] == "query"}
+    inside = description["components"]["schemas"]["Placement"]["properties"]
+    assert {"page", "x", "origin", "position", "margin", "anchor", "match", "field"} < set(inside)
+    for name, described in inside.items():
+        assert described["description"]
+        assert parameters[name]["description"] == described["description"]
+        assert form["schema"]["properties"][name]["description"] == described["description"]
+    assert form["encoding"]["stamps"] == {"contentType": "application/json"}
+    stamps = parameters["stamps"]["content"]["application/json"]["schema"]
+    assert (stamps["type"], stamps["minItems"], stamps["maxItems"]) == ("array", 1, 20)
+    assert stamps["items"] == {"$ref": "#/components/schemas/Placement"}
+
+
+def test_every_code_that_a_job_may_fail_with_is_described(description: dict[str, Any]) -> None:
+    refused = description["paths"]["/v1/jobs"]["post"]["responses"]["422"]["description"]
+    for code in JOB_FAILURES:
+        assert f"`{code}`" in refused
 
 
 def test_every_problem_code_is_in_the_description(description: dict[str, Any]) -> None:

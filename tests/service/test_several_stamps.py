@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 from uuid import UUID
@@ -74,6 +75,10 @@ def states_of(client: FlaskClient, job: dict[str, Any]) -> list[str]:
         (client.get(f"/v1/serials/{stamp['serial']}").json or {})["state"]
         for stamp in job["stamps"]
     ]
+
+
+def reason_of(field: Any) -> str:
+    return str(field["/V"]["/Reason"])
 
 
 def codes_on(page: pypdfium2.PdfPage) -> list[str]:
@@ -198,6 +203,7 @@ def test_the_status_page_lists_every_serial(
     page = client.get(job["links"]["status_page"], headers={"Accept": "text/html"}).text
     places = [page.index(f'href="/v/{stamp["serial"]}"') for stamp in job["stamps"]]
     assert places == sorted(places)
+    assert "Nomor seri (3 meterai)" in page
     assert shown(db, UUID(job["id"])).serials == [stamp["serial"] for stamp in job["stamps"]]
     client.post(f"/v1/jobs/{job['id']}/cancel", headers=account.live)
 
@@ -229,8 +235,7 @@ def test_three_stamps_on_three_pages_are_sealed_by_one_signature_and_charged_tog
     assert (signature.intact, signature.trusted, signature.whole_file) == (True, True, True)
     assert signature.serial == serials[0]
     (field,) = (PdfReader(io.BytesIO(stamped)).get_fields() or {}).values()
-    named = " ".join(f"[{serial}]" for serial in serials)
-    assert str(field["/V"]["/Reason"]).startswith(f"{named} ")
+    assert reason_of(field).startswith(f"[{serials[0]}] [{serials[1]}] [{serials[2]}] ")
 
     pdf = pypdfium2.PdfDocument(stamped)
     pdf.init_forms()
@@ -243,6 +248,28 @@ def test_three_stamps_on_three_pages_are_sealed_by_one_signature_and_charged_tog
     assert ledger_of(db, job["id"]) == [("hold", 3), ("capture", 3)]
     assert quota(client, account) == (97, 0, 3)
     assert_clean(db)
+
+
+@pytest.mark.usefixtures("workers")
+def test_twenty_stamps_are_all_named_by_the_one_signature(
+    server: str, account: Account, letter: bytes, root_certificate: bytes
+) -> None:
+    grid = [
+        {"page": 1, "x": 60 + 90 * column, "y": 60 + 90 * row, "width": 80, "height": 80}
+        for row in range(4)
+        for column in range(5)
+    ]
+    job = submit(server, account.test, letter, stamps=json.dumps(grid))
+    done = ended(job, account.test)
+    assert done["state"] == "stamped", done["problem"]
+    stamped = httpx.get(done["links"]["document"], headers=account.test).content
+    assert [s.intact for s in check(stamped, trust_roots_pem=root_certificate).signatures] == [True]
+    (field,) = (PdfReader(io.BytesIO(stamped)).get_fields() or {}).values()
+    serials = [stamp["serial"] for stamp in job["stamps"]]
+    assert re.findall(r"\[(\w+)\]", reason_of(field)) == serials
+    pdf = pypdfium2.PdfDocument(stamped)
+    pdf.init_forms()
+    assert sorted(codes_on(pdf[0])) == sorted(f"{server}/v/{s}".upper() for s in serials)
 
 
 @pytest.mark.usefixtures("workers")
