@@ -3,7 +3,6 @@
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
 from uuid import UUID
 
 import pytest
@@ -16,7 +15,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from sqlalchemy import event, text
+from sqlalchemy import text
 
 from common import audit, job_records, jobs, ledger
 from common.database import Database
@@ -105,15 +104,6 @@ def serial_state(db: Database, job_id: UUID) -> str:
                 text("select distinct state from serials where job_id = :id"), {"id": job_id}
             ).scalar_one()
         )
-
-
-def settled(db: Database, job_id: UUID) -> list[tuple[str, int]]:
-    with db.transaction() as connection:
-        entries = connection.execute(
-            text("select kind, amount from ledger_entries where job_id = :id order by id"),
-            {"id": job_id},
-        ).all()
-    return [(kind, amount) for kind, amount in entries]
 
 
 def assert_clean(db: Database) -> None:
@@ -253,129 +243,6 @@ def test_a_document_that_takes_its_worker_down_twice_is_unprocessable(
     job = shown(db, job_id)
     assert (job.state, job.problem_code) == (State.FAILED, Code.DOCUMENT_UNPROCESSABLE)
     assert balance(db, account) == (100, 0, 0)
-    assert_clean(db)
-
-
-def test_all_stamps_of_a_job_are_held_and_spent_together(db: Database, account: Account) -> None:
-    job_id = accept(db, new_job(account, stamps=3))
-    assert balance(db, account) == (97, 3, 0)
-    first = claim(db, job_id)
-    assert first is not None
-    assert len(set(first.serials)) == 3
-    assert [stamp.placement.page for stamp in first.stamps] == [1, 2, 3]
-    with db.transaction() as connection:
-        assert jobs.give_back(connection, first, retry_after_seconds=0)
-    second = claim(db, job_id)
-    assert second is not None
-    assert second.stamps == first.stamps
-    assert finish(db, second)
-    assert shown(db, job_id).serials == first.serials
-    assert serial_state(db, job_id) == "affixed"
-    assert settled(db, job_id) == [("hold", 3), ("capture", 3)]
-    assert balance(db, account) == (97, 0, 3)
-    assert_clean(db)
-
-
-@pytest.mark.parametrize("stamps", [1, 20])
-def test_accepting_takes_four_statements_however_many_stamps(
-    db: Database, account: Account, stamps: int
-) -> None:
-    """The account is locked from the last one to the commit: each more would be waited for."""
-    said: list[str] = []
-
-    def listen(*call: Any) -> None:
-        said.append(call[2])
-
-    event.listen(db.engine, "before_cursor_execute", listen)
-    try:
-        accept(db, new_job(account, stamps=stamps))
-    finally:
-        event.remove(db.engine, "before_cursor_execute", listen)
-    assert [statement.split()[2] for statement in said[:3]] == ["jobs", "serials", "events"]
-    assert "update accounts" in said[3]
-    assert len(said) == 4
-
-
-def test_all_stamps_of_a_job_are_given_back_together(db: Database, account: Account) -> None:
-    cancelled, failed, lost = (accept(db, new_job(account, stamps=3)) for _ in range(3))
-    assert balance(db, account) == (91, 9, 0)
-    with db.transaction() as connection:
-        assert jobs.cancel(
-            connection, partner_id=account.partner_id, mode=Mode.LIVE, job_id=cancelled
-        )
-    taken = claim(db, failed)
-    assert taken is not None
-    with db.transaction() as connection:
-        assert jobs.fail(connection, taken, Code.BOX_OFF_PAGE, {})
-    for _ in range(jobs.LOST_LEASES_ALLOWED):
-        assert claim(db, lost) is not None
-        expire(db, lost)
-    for job_id in (cancelled, failed, lost):
-        assert serial_state(db, job_id) == "void"
-        assert settled(db, job_id) == [("hold", 3), ("release", 3)]
-    assert balance(db, account) == (100, 0, 0)
-    assert_clean(db)
-
-
-def test_a_quota_that_is_too_small_by_one_holds_nothing(
-    db: Database, make_account: Callable[..., Account]
-) -> None:
-    poor = make_account(quota=2)
-    with pytest.raises(ProblemError) as refusal:
-        accept(db, new_job(poor, stamps=3))
-    assert refusal.value.facts == {"available": 2, "needed": 3}
-    accept(db, new_job(poor, stamps=2))
-    assert balance(db, poor) == (0, 2, 0)
-    assert_clean(db)
-
-
-def test_what_was_never_held_cannot_be_settled(db: Database, account: Account) -> None:
-    job_id = accept(db, new_job(account, Mode.TEST))
-    for settle in (ledger.capture, ledger.release):
-        with pytest.raises(ledger.NothingHeldError), db.transaction() as connection:
-            settle(connection, partner_id=account.partner_id, job_id=job_id)
-    assert balance(db, account) == (100, 0, 0)
-
-
-@pytest.mark.parametrize(
-    ("damage", "rule"),
-    [
-        (
-            "delete from serials where job_id = :id and position = 2",
-            "every job has one serial for each stamp, numbered from 1",
-        ),
-        (
-            "update serials set position = 9 where job_id = :id and position = 3",
-            "every job has one serial for each stamp, numbered from 1",
-        ),
-        (
-            "update serials set state = 'void' where job_id = :id and position = 2",
-            "a serial is void exactly where its job ended unstamped",
-        ),
-        (
-            "update jobs set placements = placements || '[{}]' where id = :id",
-            "every live job holds once, one for each stamp, and no test job holds",
-        ),
-        (
-            "insert into ledger_entries (partner_id, kind, amount, job_id)"
-            " select partner_id, 'release', 2, id from jobs where id = :id",
-            "what is captured or released is all that was held",
-        ),
-    ],
-)
-def test_the_audit_finds_a_job_whose_stamps_do_not_add_up(
-    db: Database, account: Account, damage: str, rule: str
-) -> None:
-    job_id = accept(db, new_job(account, stamps=3))
-    with db.engine.connect() as connection:
-        connection.execute(text(damage), {"id": job_id})
-        found = {
-            broken
-            for broken, query in audit.RULES.items()
-            if str(job_id) in map(str, connection.execute(text(query)).scalars())
-        }
-        connection.rollback()
-    assert rule in found
     assert_clean(db)
 
 
