@@ -6,6 +6,7 @@
     annotations.py the stamps in the document                revision.py    the appended revision
     signing.py     the signature's place in the file         signature.py   PAdES
     keys.py        the key that signs                        algorithms.py  what it may be
+    hsm.py         keys that a token keeps
 
 Imports nothing of ours, so that it can be read, tested and timed alone. Earlier bytes of a document
 are never touched: all that is new comes behind them, as one more revision (ISO 32000-2, 7.5.6).

@@ -28,8 +28,8 @@ from workers.sealing.algorithms import (
     algorithm_of,
 )
 
-_HASHES = {"sha256": hashes.SHA256(), "sha384": hashes.SHA384()}
-_PSS = padding.PSS(padding.MGF1(hashes.SHA256()), PSS_SALT_BYTES)
+HASHES = {"sha256": hashes.SHA256(), "sha384": hashes.SHA384()}
+PSS = padding.PSS(padding.MGF1(hashes.SHA256()), PSS_SALT_BYTES)
 
 
 # Compared by identity: hashing certificates for every look-up would cost.
@@ -163,10 +163,10 @@ def usable(certificate: x509.Certificate, *, pss: bool) -> Algorithm:
 
 def _signing(key: PrivateKeyTypes, algorithm: Algorithm) -> Callable[[bytes], bytes]:
     if isinstance(key, RSAPrivateKey):
-        around = _PSS if algorithm.scheme is Scheme.PSS else padding.PKCS1v15()
-        return partial(_sign_rsa, key, around, _HASHES[algorithm.digest])
+        around = PSS if algorithm.scheme is Scheme.PSS else padding.PKCS1v15()
+        return partial(_sign_rsa, key, around, HASHES[algorithm.digest])
     if isinstance(key, EllipticCurvePrivateKey):
-        return partial(_sign_ecdsa, key, ECDSA(_HASHES[algorithm.digest]))
+        return partial(_sign_ecdsa, key, ECDSA(HASHES[algorithm.digest]))
     if isinstance(key, Ed25519PrivateKey):
         return key.sign
     raise AssertionError(type(key).__name__)
