@@ -94,8 +94,6 @@ def load(at: TokenKey, certificates: Sequence[x509.Certificate] = (), *, pss: bo
         KeyUnusableError: there is no such key, or not with these certificates.
         TokenError: the token cannot be used now.
     """
-    if not at.module.exists():
-        raise KeyUnusableError(f"there is no PKCS #11 module {at.module}; is it installed?")
     chain = tuple(certificates) or _with_token(at, partial(_chain_on, at))
     algorithm = usable(chain[0], pss=pss)
     signer = Signer(chain, algorithm, partial(_sign, at, algorithm))

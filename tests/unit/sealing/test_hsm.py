@@ -39,7 +39,7 @@ def make_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make
     hsm.close()
 
 
-def at(label: str = "key", **other: Any) -> TokenKey:
+def at(label: str | None = "key", **other: Any) -> TokenKey:
     return replace(TokenKey(module=MODULE, token="stamp", pin=PIN, label=label), **other)
 
 
@@ -109,7 +109,7 @@ def test_what_is_not_there_is_named(token: SoftToken, issued: Issued, tmp_path: 
         hsm.load(at("missing"), chain, pss=False)
     with pytest.raises(KeyUnusableError, match="no certificate with the id of key 'key'"):
         hsm.load(at(), pss=False)
-    with pytest.raises(KeyUnusableError, match="no PKCS #11 module"):
+    with pytest.raises(TokenError, match=r"none\.so: cannot open shared object file"):
         hsm.load(at(module=tmp_path / "none.so"), chain, pss=False)
     with pytest.raises(TokenError, match="no token 'elsewhere'; is it connected"):
         hsm.load(at(token="elsewhere"), chain, pss=False)
