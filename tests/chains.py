@@ -25,9 +25,9 @@ def rsa_key(bits: int = 2048) -> rsa.RSAPrivateKey:
     return rsa.generate_private_key(65537, bits)
 
 
-# What a key may be, by the name that its algorithm has; True where PSS is asked for.
 @cache
 def key_of(kind: str) -> PrivateKeyTypes:
+    """A key by the name of the algorithm that it is to sign with."""
     if kind.startswith("RSA-"):
         return rsa_key(int(kind.rpartition("-")[2]))
     if kind == "Ed25519":
@@ -52,6 +52,10 @@ class Issued:
 
     leaf: x509.Certificate
     root: x509.Certificate
+
+    @property
+    def chain(self) -> tuple[x509.Certificate, ...]:
+        return (self.leaf, self.root)
 
     @property
     def chain_pem(self) -> bytes:

@@ -57,7 +57,7 @@ def issued() -> Issued:
 
 @pytest.fixture
 def signer(token: SoftToken, issued: Issued) -> Signer:
-    return hsm.load(at(), (issued.leaf, issued.root), pss=False)
+    return hsm.load(at(), issued.chain, pss=False)
 
 
 def seals_well(signer: Signer, issued: Issued) -> bool:
@@ -73,7 +73,7 @@ def test_a_token_signs_with_every_algorithm_also_where_it_does_not_hash(
     key: Any = key_of(kind)
     issued = issue(key.public_key())
     make_token(f"slots.mechanisms = {mechanisms}\n").store(key, label="key", key_id="01")
-    signer = hsm.load(at(), (issued.leaf, issued.root), pss="PSS" in kind)
+    signer = hsm.load(at(), issued.chain, pss="PSS" in kind)
     offered = pkcs11.lib(str(MODULE)).get_token(token_label="stamp").slot.get_mechanisms()
     assert (pkcs11.Mechanism.SHA256_RSA_PKCS_PSS in offered) == (mechanisms == "ALL")
     assert signer.algorithm.name == kind
@@ -86,25 +86,25 @@ def test_the_certificates_come_from_the_token(token: SoftToken, issued: Issued) 
     token.store_certificate(stranger.leaf, key_id="02")
     token.store_certificate(issued.leaf, key_id="01")
     signer = hsm.load(at(), pss=False)
-    assert signer.certificates == (issued.leaf, issued.root)
+    assert signer.certificates == issued.chain
 
 
 def test_a_key_is_found_by_its_id(token: SoftToken, issued: Issued) -> None:
     token.store(key_of("RSA-3072"), label="key", key_id="02")
     by_id = at(label=None, id=b"\1")
-    assert seals_well(hsm.load(by_id, (issued.leaf, issued.root), pss=False), issued)
+    assert seals_well(hsm.load(by_id, issued.chain, pss=False), issued)
     with pytest.raises(KeyUnusableError, match="several of key 'key'"):
-        hsm.load(at(), (issued.leaf, issued.root), pss=False)
+        hsm.load(at(), issued.chain, pss=False)
 
 
 def test_a_certificate_of_another_key_is_refused(token: SoftToken) -> None:
     other = issue(key_of("RSA-3072").public_key())  # type: ignore[arg-type]
     with pytest.raises(KeyUnusableError, match="is not the key of the first certificate"):
-        hsm.load(at(), (other.leaf, other.root), pss=False)
+        hsm.load(at(), other.chain, pss=False)
 
 
 def test_what_is_not_there_is_named(token: SoftToken, issued: Issued, tmp_path: Path) -> None:
-    chain = (issued.leaf, issued.root)
+    chain = issued.chain
     with pytest.raises(KeyUnusableError, match="no private key 'missing' on token 'stamp'"):
         hsm.load(at("missing"), chain, pss=False)
     with pytest.raises(KeyUnusableError, match="no certificate with the id of key 'key'"):
@@ -121,15 +121,15 @@ def test_a_file_that_is_no_module_is_a_passing_fault(tmp_path: Path, issued: Iss
     module = tmp_path / "module.so"
     module.write_bytes(b"no library")
     with pytest.raises(TokenError, match="file too short"):
-        hsm.load(at(module=module), (issued.leaf, issued.root), pss=False)
+        hsm.load(at(module=module), issued.chain, pss=False)
 
 
 def test_a_wrong_pin_is_tried_once_only(token: SoftToken, issued: Issued) -> None:
     wrong = at(pin="0000")
     with pytest.raises(TokenError, match="refused the PIN: PinIncorrect"):
-        hsm.load(wrong, (issued.leaf, issued.root), pss=False)
+        hsm.load(wrong, issued.chain, pss=False)
     with pytest.raises(TokenError, match="which is not tried again"):
-        hsm.load(wrong, (issued.leaf, issued.root), pss=False)
+        hsm.load(wrong, issued.chain, pss=False)
     assert "0000" not in repr(wrong)
 
 

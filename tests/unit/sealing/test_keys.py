@@ -69,7 +69,7 @@ def test_a_certificate_for_pss_only_signs_with_pss_unasked(
     parameters: dict[str, Any] | None,
 ) -> None:
     issued = issue_pss(rsa_key().public_key(), parameters)
-    signer = Signer.from_key(rsa_key(), (issued.leaf, issued.root))
+    signer = Signer.from_key(rsa_key(), issued.chain)
     assert signer.algorithm.name == "RSA-PSS-2048"
     assert check(sealed_by(signer).bytes, trust_roots_pem=issued.root_pem).good
 
@@ -77,7 +77,7 @@ def test_a_certificate_for_pss_only_signs_with_pss_unasked(
 def test_a_certificate_that_binds_its_key_to_other_parameters_is_refused() -> None:
     issued = issue_pss(rsa_key().public_key(), SHA512_PSS)
     with pytest.raises(KeyUnusableError, match="other parameters than SHA-256"):
-        Signer.from_key(rsa_key(), (issued.leaf, issued.root))
+        Signer.from_key(rsa_key(), issued.chain)
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_a_pkcs12_file_brings_key_and_chain(kind: str) -> None:
         b"stamp", key, issued.leaf, [issued.root], BestAvailableEncryption(b"secret")
     )
     signer = Signer.from_pkcs12(content, b"secret")
-    assert signer.certificates == (issued.leaf, issued.root)
+    assert signer.certificates == issued.chain
     assert check(sealed_by(signer).bytes, trust_roots_pem=issued.root_pem).good
     with pytest.raises(KeyUnusableError, match="is its passphrase right"):
         Signer.from_pkcs12(content, b"wrong")
