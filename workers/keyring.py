@@ -8,7 +8,7 @@ key from before stays, and the other keys are used. Each key is read once and ke
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 from threading import Lock
@@ -220,8 +220,8 @@ def _load(entry: Entry) -> Key:
         name=entry.name,
         source=entry.source,
         signer=signer,
-        since=max(begins),
-        until=min(ends),
+        since=max(begins).astimezone(UTC),
+        until=min(ends).astimezone(UTC),
     )
 
 

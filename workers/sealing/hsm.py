@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, EllipticCurvePub
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
-from pkcs11 import MGF, Attribute, Mechanism, ObjectClass
+from pkcs11 import MGF, Attribute, Mechanism, ObjectClass, TokenFlag
 from pkcs11.exceptions import (
     MultipleObjectsReturned,
     MultipleTokensReturned,
@@ -193,6 +193,7 @@ class _Module:
         if opened is None:
             try:
                 token = pkcs11.lib(self._path).get_token(token_label=at.token)
+                spare_the_last_try(at.token, token.flags)
                 opened = _Open(token.open(user_pin=at.pin))
             except NoSuchToken as error:
                 raise TokenError(f"there is no token '{at.token}'; is it connected?") from error
@@ -228,6 +229,19 @@ def _after_fork() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork)
+
+
+def spare_the_last_try(token: str, flags: TokenFlag) -> None:
+    """Leave a token alone that one more wrong PIN would lock; other processes may have tried too.
+
+    Raises:
+        TokenError: says so.
+    """
+    if flags & TokenFlag.USER_PIN_FINAL_TRY:
+        raise TokenError(
+            f"token '{token}' would lock itself at the next wrong PIN, so none is tried; log in once"
+            " with the right PIN by the token's own program, and correct the PIN's file"
+        )
 
 
 def _with_token(at: TokenKey, work: Callable[[_Open], T]) -> T:
@@ -268,8 +282,7 @@ def _sign_with(opened: _Open, at: TokenKey, algorithm: Algorithm, data: bytes) -
 
 def _chain_on(at: TokenKey, opened: _Open) -> tuple[x509.Certificate, ...]:
     """Return the certificate of a key, found by the key's own id, and its issuers on the token."""
-    own: x509.Certificate | None = None
-    others = []
+    own, others = [], []
     key_id = opened.key(at)[Attribute.ID]
     for held in opened.session.get_objects({Attribute.CLASS: ObjectClass.CERTIFICATE}):
         try:
@@ -277,15 +290,17 @@ def _chain_on(at: TokenKey, opened: _Open) -> tuple[x509.Certificate, ...]:
         except ValueError:
             # Tokens may hold certificates of other kinds; they are not ours.
             continue
-        if held[Attribute.ID] == key_id:
-            own = certificate
         others.append(certificate)
-    if own is None:
+        if held[Attribute.ID] == key_id:
+            own.append(certificate)
+    if not own:
         raise KeyUnusableError(
             f"the token has no certificate with the id of {at} ({key_id.hex()}); store it under"
             " that id, or name a file with 'chain'"
         )
-    chain = [own]
+    # A renewed certificate lies beside the one before it, and some tools give issuers the same id.
+    leaves = [one for one in own if not any(_issued(one, o) for o in own if o is not one)] or own
+    chain = [max(leaves, key=lambda one: one.not_valid_after_utc)]
     while chain[-1].subject != chain[-1].issuer and len(chain) < _LONGEST_CHAIN:
         issuers = [other for other in others if _issued(other, chain[-1])]
         if not issuers:

@@ -13,9 +13,10 @@ import pkcs11
 import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
+from pkcs11 import TokenFlag
 
 from deploy.sample import sample_letter
-from tests.chains import Issued, issue, key_of, rsa_key
+from tests.chains import DAY, NOW, Issued, issue, key_of, rsa_key
 from tests.softhsm import MODULE, PIN, SoftToken
 from tests.unit.sealing.conftest import AT, SERIAL, stamp
 from workers.checking import check
@@ -89,6 +90,14 @@ def test_the_certificates_come_from_the_token(token: SoftToken, issued: Issued) 
     assert signer.certificates == issued.chain
 
 
+def test_of_a_keys_certificates_on_the_token_the_newest_is_taken(token: SoftToken) -> None:
+    renewed = issue(rsa_key().public_key(), until=NOW + 700 * DAY)
+    before = issue(rsa_key().public_key())
+    for certificate in (renewed.root, renewed.leaf, before.leaf):
+        token.store_certificate(certificate, key_id="01")
+    assert hsm.load(at(), pss=False).certificates == renewed.chain
+
+
 def test_a_key_is_found_by_its_id(token: SoftToken, issued: Issued) -> None:
     token.store(key_of("RSA-3072"), label="key", key_id="02")
     by_id = at(label=None, id=b"\1")
@@ -131,6 +140,12 @@ def test_a_wrong_pin_is_tried_once_only(token: SoftToken, issued: Issued) -> Non
     with pytest.raises(TokenError, match="which is not tried again"):
         hsm.load(wrong, issued.chain, pss=False)
     assert "0000" not in repr(wrong)
+
+
+def test_a_token_is_not_made_to_lock_itself() -> None:
+    hsm.spare_the_last_try("stamp", TokenFlag.USER_PIN_COUNT_LOW | TokenFlag.LOGIN_REQUIRED)
+    with pytest.raises(TokenError, match="would lock itself at the next wrong PIN"):
+        hsm.spare_the_last_try("stamp", TokenFlag.USER_PIN_FINAL_TRY | TokenFlag.LOGIN_REQUIRED)
 
 
 def test_a_token_that_went_away_is_a_passing_fault_until_it_is_back(
