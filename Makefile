@@ -31,7 +31,7 @@ test: $(DEVELOPMENT) ## Test all that needs no system packages
 	$(PY) -m pytest -m "not system"
 
 .PHONY: test-all
-test-all: $(DEVELOPMENT) ## Install pdfsig, qpdf and Chromium, and test what needs them
+test-all: $(DEVELOPMENT) ## Install pdfsig, qpdf, Chromium and SoftHSM, and test what needs them
 	@sh .ci/system-packages
 	$(PY) -m pytest -m system
 

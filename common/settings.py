@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 ENV_FILE_NAME = "stampede.env"
@@ -96,9 +96,12 @@ class WebSettings(Settings):
 class WorkerSettings(Settings):
     """What the workers need on top."""
 
-    signing_key_file: Path = Field(description="Stamping private key (PEM).")
-    signing_chain_file: Path = Field(
-        description="The stamping certificate and its issuers (PEM), leaf first."
+    signing_key_file: Path | None = Field(None, description="Stamping private key (PEM).")
+    signing_chain_file: Path | None = Field(
+        None, description="The stamping certificate and its issuers (PEM), leaf first."
+    )
+    signing_keys_file: Path | None = Field(
+        None, description="Instead of these two: a list of keys (TOML; docs/keys.md)."
     )
     signing_reason: str = Field(
         "Pembubuhan meterai elektronik (SPECIMEN)", description="What the signature says it is for."
@@ -106,3 +109,15 @@ class WorkerSettings(Settings):
     webhook_timeout_seconds: float = Field(
         10.0, gt=0, description="How long one webhook attempt may take in all."
     )
+
+    @model_validator(mode="after")
+    def _one_way_to_name_keys(self) -> Self:
+        pair = (self.signing_key_file is not None, self.signing_chain_file is not None)
+        if pair not in ((True, True), (False, False)) or any(pair) == (
+            self.signing_keys_file is not None
+        ):
+            raise ValueError(
+                "the stamping key is named either by STAMPEDE_SIGNING_KEY_FILE and"
+                " STAMPEDE_SIGNING_CHAIN_FILE, or by STAMPEDE_SIGNING_KEYS_FILE"
+            )
+        return self

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import structlog
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 from structlog.typing import Processor
 
 from common.settings import Settings
@@ -21,6 +21,12 @@ STAMPING = Histogram(
 )
 DELIVERIES = Counter("stampede_webhook_attempts", "Webhook attempts", ["outcome"])
 UPKEEP = Counter("stampede_upkeep_found", "Things that upkeep found and mended", ["what"])
+KEY_EXPIRES = Gauge(
+    "stampede_signing_key_expires_seconds",
+    "Seconds until a stamping key may sign no more, as of the last job; below zero: it ended",
+    ["key"],
+    multiprocess_mode="mostrecent",
+)
 
 
 def configure_logs(settings: Settings) -> None:

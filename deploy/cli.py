@@ -1,13 +1,15 @@
 """`stampede …`: the command line. Every command says in one sentence what went wrong, if it did."""
 
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import click
@@ -17,14 +19,17 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from common import audit, database, job_records, ledger, partners
 from common.partners import Mode
-from common.settings import Settings, data_dir_from_environment, env_file
+from common.settings import Settings, WorkerSettings, data_dir_from_environment, env_file
+from common.telemetry import configure_logs
 from deploy import demo as demo_run
 from deploy import firststart, local
 from deploy.demo import DemoError
 from deploy.processes import CrashedError
 from deploy.servers import ServerError
 from workers.checking import UncheckableError, check
+from workers.keyring import Keyring, choose, state
 
+S = TypeVar("S", bound=Settings)
 TRUSTED = Path("keys/specimen/root.crt.pem")
 as_json = click.option("--json", "json_", is_flag=True, help="Print one JSON object at the end.")
 
@@ -225,6 +230,36 @@ def verify(file: Path, trust: Path | None, json_: bool) -> None:
     sys.exit(0 if checked.good else 1)
 
 
+@main.command("keys")
+@as_json
+def keys_command(json_: bool) -> None:
+    """List the stamping keys and say which one signs now; ends with 1 if none does."""
+    settings = _load(WorkerSettings)
+    # What the ring would log is printed below.
+    logging.disable()
+    configure_logs(settings)
+    now = datetime.now(UTC)
+    ring = Keyring(settings)
+    found = ring.keys(now)
+    ring.close()
+    facts = [key.as_json(state(key, found, now), now) for key in found]
+    if json_:
+        _print_json({"keys": facts, "problems": ring.problems()})
+    else:
+        for fact in facts:
+            click.echo(
+                f"{fact['state']:<6} {fact['name']:<16} {fact['source']:<7} {fact['algorithm']:<13}"
+                f" {fact['valid_from']} to {fact['valid_until']}  {fact['subject']}"
+            )
+            if fact["ends_soon"]:
+                click.echo(f"       WARNING  '{fact['name']}' ends soon or has ended")
+        for problem in ring.problems():
+            click.echo(f"       PROBLEM  {problem}")
+        if choose(found, now) is None:
+            click.echo("no key signs now; jobs wait until one does")
+    sys.exit(1 if choose(found, now) is None else 0)
+
+
 @main.command("audit")
 @as_json
 def audit_command(json_: bool) -> None:
@@ -247,10 +282,16 @@ def _data() -> Path:
 
 
 def _settings() -> Settings:
+    return _load(Settings)
+
+
+def _load(kind: type[S]) -> S:
     try:
-        return Settings.load()
+        return kind.load()
     except ValidationError as error:
-        names = ", ".join(f"STAMPEDE_{str(e['loc'][0]).upper()}" for e in error.errors())
+        names = ", ".join(
+            f"STAMPEDE_{str(e['loc'][0]).upper()}" if e["loc"] else e["msg"] for e in error.errors()
+        )
         raise click.ClickException(
             f"no usable settings in {env_file()}: {names}; start a copy with 'make up', or set them"
         ) from error

@@ -84,6 +84,11 @@ def make_settings(data: Path, *, changing: Mapping[str, str]) -> dict[str, str]:
     variables = fresh | read_variables(file) | places | chosen | dict(changing)
     variables["STAMPEDE_DATA_DIR"] = str(data)
     variables.pop("STAMPEDE_ENV_FILE", None)
+    if "STAMPEDE_SIGNING_KEYS_FILE" in variables:
+        # A list of keys takes the place of the SPECIMEN key, but not of one that was chosen too.
+        for name in ("STAMPEDE_SIGNING_KEY_FILE", "STAMPEDE_SIGNING_CHAIN_FILE"):
+            if name not in chosen:
+                del variables[name]
     write_variables(file, variables)
     return variables
 

@@ -17,7 +17,7 @@ from common.pace import Pace
 from common.settings import WorkerSettings
 from common.telemetry import about, configure_logs
 from workers import delivery, stamping, upkeep
-from workers.sealing import Signer
+from workers.keyring import Keyring
 
 SETTINGS = WorkerSettings.load()
 
@@ -41,11 +41,9 @@ class Parts:
         return pace.connect(SETTINGS)
 
     @cached_property
-    def signer(self) -> Signer:
-        """The stamping key, parsed once."""
-        return Signer.from_pem(
-            SETTINGS.signing_key_file.read_bytes(), SETTINGS.signing_chain_file.read_bytes()
-        )
+    def keys(self) -> Keyring:
+        """The stamping keys, each read once."""
+        return Keyring(SETTINGS)
 
     @cached_property
     def stamper(self) -> stamping.Stamper:
@@ -55,7 +53,7 @@ class Parts:
             database=self.database,
             documents=self.documents,
             pace=self.pace,
-            signer=self.signer,
+            keys=self.keys,
             tell=partial(lanes.publish_deliveries, app),
         )
 
@@ -105,6 +103,8 @@ def _logs(**_: Any) -> None:
 def _close(**_: Any) -> None:
     if "database" in vars(PARTS):
         PARTS.database.close()
+    if "keys" in vars(PARTS):
+        PARTS.keys.close()
 
 
 @app.task(name=lanes.STAMP_TASK, bind=True)

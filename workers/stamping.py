@@ -23,8 +23,9 @@ from common.problems import Code
 from common.settings import WorkerSettings
 from common.telemetry import FINISHED, STAMPING, logger
 from workers import sealing
+from workers.keyring import Keyring
 from workers.placing import engine_placement
-from workers.sealing import Sealed, SealingError, Signer, Stamp
+from workers.sealing import Sealed, SealingError, Stamp
 
 log = logger(__name__)
 
@@ -54,7 +55,7 @@ class Stamper:
         database: Database,
         documents: Documents,
         pace: Pace,
-        signer: Signer,
+        keys: Keyring,
         tell: Callable[[list[UUID]], None],
     ) -> None:
         """Take the parts; nothing is opened here."""
@@ -62,7 +63,7 @@ class Stamper:
         self._database = database
         self._documents = documents
         self._pace = pace
-        self._signer = signer
+        self._keys = keys
         self._tell = tell
 
     def stamp(self, job_id: UUID) -> None:
@@ -118,11 +119,12 @@ class Stamper:
     def _seal(self, claim: Claim, document: bytes) -> Sealed:
         """Seal, and make sure that what cannot be sealed is the document that was accepted."""
         now = datetime.now(UTC)
+        signer = self._keys.signer(now)
         try:
             return sealing.seal(
                 document,
                 [self._stamp_for(claim, stamp, now) for stamp in claim.stamps],
-                signer=self._signer,
+                signer=signer,
                 at=now,
                 reason=self._reason(claim),
             )

@@ -4,16 +4,28 @@
     pages.py       straight to one page of the tree
     placement.py   where on the page                         appearance.py, lettering.py   what is drawn
     annotations.py the stamps in the document                revision.py    the appended revision
-    signing.py     the signature's place in the file         signature.py, keys.py   PAdES
+    signing.py     the signature's place in the file         signature.py   PAdES
+    keys.py        the key that signs                        algorithms.py  what it may be
+    hsm.py         keys that a token keeps
 
 Imports nothing of ours, so that it can be read, tested and timed alone. Earlier bytes of a document
 are never touched: all that is new comes behind them, as one more revision (ISO 32000-2, 7.5.6).
 """
 
+from workers.sealing.algorithms import KeyUnusableError
 from workers.sealing.errors import SealingError
 from workers.sealing.keys import Signer
 from workers.sealing.placement import Box, Placement
 from workers.sealing.seal import seal
 from workers.sealing.stamps import Sealed, Stamp
 
-__all__ = ["Box", "Placement", "Sealed", "SealingError", "Signer", "Stamp", "seal"]
+__all__ = [
+    "Box",
+    "KeyUnusableError",
+    "Placement",
+    "Sealed",
+    "SealingError",
+    "Signer",
+    "Stamp",
+    "seal",
+]

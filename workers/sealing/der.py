@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 INTEGER = 0x02
+BIT_STRING = 0x03
 OCTET_STRING = 0x04
 NULL = b"\x05\x00"
 SEQUENCE = 0x30
@@ -32,6 +33,11 @@ def set_of(members: Iterable[bytes]) -> bytes:
 def integer(value: int) -> bytes:
     """Return an INTEGER that is not negative."""
     return tlv(INTEGER, value.to_bytes(value.bit_length() // 8 + 1))
+
+
+def bit_string(value: bytes) -> bytes:
+    """Return a BIT STRING of whole bytes."""
+    return tlv(BIT_STRING, b"\0", value)
 
 
 def oid(dotted: str) -> bytes:

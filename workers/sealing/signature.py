@@ -1,4 +1,4 @@
-"""The CMS signature that PAdES B-B asks for, detached, over a SHA-256 digest.
+"""The CMS signature that PAdES B-B asks for, detached, over a document's digest.
 
 RFC 5652 (CMS), RFC 5035 (signing-certificate-v2), ETSI EN 319 142-1, 6.3: content-type,
 message-digest and signing-certificate-v2 are signed, and signing-time is left to the signature
@@ -11,7 +11,7 @@ from functools import lru_cache
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from workers.sealing.der import NULL, OCTET_STRING, integer, oid, sequence, set_of, tlv
+from workers.sealing.der import OCTET_STRING, integer, oid, sequence, set_of, tlv
 from workers.sealing.keys import Signer
 
 _DATA = oid("1.2.840.113549.1.7.1")
@@ -19,8 +19,6 @@ _SIGNED_DATA = oid("1.2.840.113549.1.7.2")
 _CONTENT_TYPE = oid("1.2.840.113549.1.9.3")
 _MESSAGE_DIGEST = oid("1.2.840.113549.1.9.4")
 _SIGNING_CERTIFICATE_V2 = oid("1.2.840.113549.1.9.16.2.47")
-_SHA256 = sequence(oid("2.16.840.1.101.3.4.2.1"))
-_SHA256_WITH_RSA = sequence(oid("1.2.840.113549.1.1.11"), NULL)
 
 _EXPLICIT_0 = 0xA0
 _IMPLICIT_SET_0 = 0xA0
@@ -28,7 +26,7 @@ _DIRECTORY_NAME = 0xA4
 
 
 def sign_digest(digest: bytes, signer: Signer) -> bytes:
-    """Return the DER of a ContentInfo that signs a document's SHA-256 digest."""
+    """Return the DER of a ContentInfo that signs a document's digest, made as the key's algorithm asks."""
     attributes = _attributes(digest, signer)
     # Signed as a SET OF, stored as [0] IMPLICIT (RFC 5652, 5.4): only the tag differs.
     signature = signer.sign(attributes)
@@ -38,8 +36,8 @@ def sign_digest(digest: bytes, signer: Signer) -> bytes:
 
 @lru_cache(maxsize=8)
 def length(signer: Signer) -> int:
-    """Return how many bytes a signature of this key takes, the same for every document."""
-    attributes = _attributes(bytes(32), signer)
+    """Return the most bytes that a signature of this key takes, the same for every document."""
+    attributes = _attributes(hashlib.new(signer.algorithm.digest).digest(), signer)
     return len(_content_info(signer, attributes, bytes(signer.signature_bytes)))
 
 
@@ -70,17 +68,18 @@ def _constant_parts(signer: Signer) -> tuple[bytes, bytes]:
     before = b"".join(
         (
             integer(1),
-            set_of([_SHA256]),
+            set_of([signer.algorithm.digest_identifier]),
             sequence(_DATA),
             tlv(_IMPLICIT_SET_0, *certificates),
         )
     )
     identifier = sequence(leaf.issuer.public_bytes(), integer(leaf.serial_number))
-    return before, b"".join((integer(1), identifier, _SHA256))
+    return before, b"".join((integer(1), identifier, signer.algorithm.digest_identifier))
 
 
 def _content_info(signer: Signer, attributes: bytes, signature: bytes) -> bytes:
     before, begin = _constant_parts(signer)
-    information = sequence(begin, attributes, _SHA256_WITH_RSA, tlv(OCTET_STRING, signature))
+    algorithm = signer.algorithm.signature_identifier
+    information = sequence(begin, attributes, algorithm, tlv(OCTET_STRING, signature))
     signed_data = sequence(before, set_of([information]))
     return sequence(_SIGNED_DATA, tlv(_EXPLICIT_0, signed_data))
