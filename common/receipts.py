@@ -5,21 +5,14 @@ against the key at `/.well-known/jwks.json`, also when the service is down: the 
 key's id (`kid`), the key's own thumbprint (RFC 7638).
 """
 
-import base64
-import hashlib
-import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 import jwt
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    PublicFormat,
-    load_pem_private_key,
-)
+
+from common import jwks
 
 RECEIPT_TYPE = "stampede-receipt+jwt"
 
@@ -50,12 +43,9 @@ class ReceiptSigner:
         Raises:
             ValueError: the PEM holds no Ed25519 key.
         """
-        key = load_pem_private_key(private_key_pem, password=None)
-        if not isinstance(key, Ed25519PrivateKey):
-            raise ValueError("the receipt key must be an Ed25519 key")  # noqa: TRY004
-        self._key = key
+        self._key = jwks.private_key(private_key_pem)
         self._issuer = issuer
-        self.public_jwk = _public_jwk(key.public_key())
+        self.public_jwk = jwks.public_jwk(self._key.public_key(), jwks.Use.RECEIPT)
 
     def sign(self, arrival: Arrival) -> str:
         """Return the receipt in compact form."""
@@ -81,18 +71,5 @@ class ReceiptSigner:
         )
 
     def jwks(self) -> dict[str, list[dict[str, str]]]:
-        """Return the key set for `/.well-known/jwks.json` (RFC 7517, 5)."""
+        """Return the key set that receipts are checked against (RFC 7517, 5)."""
         return {"keys": [self.public_jwk]}
-
-
-def _public_jwk(key: Ed25519PublicKey) -> dict[str, str]:
-    raw = key.public_bytes(Encoding.Raw, PublicFormat.Raw)
-    members = {"crv": "Ed25519", "kty": "OKP", "x": _base64url(raw)}
-    thumbprint = hashlib.sha256(
-        json.dumps(members, separators=(",", ":"), sort_keys=True).encode()
-    ).digest()
-    return members | {"kid": _base64url(thumbprint), "use": "sig", "alg": "EdDSA"}
-
-
-def _base64url(raw: bytes) -> str:
-    return base64.urlsafe_b64encode(raw).decode().rstrip("=")

@@ -45,6 +45,11 @@ def is_well_formed(serial: str) -> bool:
     )
 
 
+def is_test(serial: str) -> bool:
+    """Say whether a serial is one of test mode, without any value; asks no database."""
+    return serial.startswith(_MODE_LETTER[Mode.TEST])
+
+
 # A job's serials in order, in the select list or the returning clause of a statement over `jobs`.
 OF_JOB = (
     "(select array_agg(serial order by position) from serials where job_id = jobs.id) as serials"

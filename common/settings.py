@@ -1,8 +1,8 @@
 """Every knob in one place: typed settings read from `STAMPEDE_…` variables or a file.
 
 `Settings` is what every process needs. `WebSettings` adds the receipt key and the limits of the
-intake; `WorkerSettings` adds the stamping key, which the front end has no field for. The file is
-`$STAMPEDE_ENV_FILE`, or `stampede.env` in the data folder; a variable wins over the file.
+intake; `WorkerSettings` adds the keys of stamps and their codes, which the front end has no field for.
+The file is `$STAMPEDE_ENV_FILE`, or `stampede.env` in the data folder; a variable wins over the file.
 """
 
 import os
@@ -11,6 +11,8 @@ from typing import Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from common import codes
 
 ENV_FILE_NAME = "stampede.env"
 
@@ -44,7 +46,11 @@ class Settings(BaseSettings):
     object_store_url: str = Field(
         "", description="Where documents live: file:///… or s3://bucket/…; empty: data_dir/objects."
     )
-    public_url: str = Field("http://127.0.0.1:8000", description="The address that clients see.")
+    public_url: str = Field(
+        "http://127.0.0.1:8000",
+        description="The address that clients see and QR codes carry; small letters in its path cost"
+        " room there.",
+    )
     link_key: SecretStr = Field(
         description="Key of the status links' MAC, 32 bytes or more as text."
     )
@@ -67,6 +73,7 @@ class Settings(BaseSettings):
     @field_validator("public_url")
     @classmethod
     def _without_final_slash(cls, address: str) -> str:
+        codes.require_room(address)
         return address.rstrip("/")
 
     @classmethod
@@ -88,6 +95,9 @@ class WebSettings(Settings):
     """What the front end needs on top."""
 
     receipt_key_file: Path = Field(description="Ed25519 private key (PEM) that signs receipts.")
+    code_public_keys_file: Path = Field(
+        description="Public keys (PEM) that QR codes are checked against: today's and earlier ones."
+    )
     max_document_bytes: int = Field(
         10 * 1024 * 1024, ge=1024, description="Largest document taken, in bytes."
     )
@@ -102,6 +112,10 @@ class WorkerSettings(Settings):
     )
     signing_keys_file: Path | None = Field(
         None, description="Instead of these two: a list of keys (TOML; docs/keys.md)."
+    )
+    code_key_file: Path = Field(description="Ed25519 private key (PEM) that signs QR codes.")
+    stamp_design_file: Path | None = Field(
+        None, description="An issuer's own stamp, a one-page PDF; none: the built-in SPECIMEN."
     )
     signing_reason: str = Field(
         "Pembubuhan meterai elektronik (SPECIMEN)", description="What the signature says it is for."

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 from uuid import UUID
 
 import click
@@ -18,16 +18,18 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from common import audit, database, job_records, ledger, partners
+from common.codes import PublishedKeys
 from common.partners import Mode
 from common.settings import Settings, WorkerSettings, data_dir_from_environment, env_file
 from common.telemetry import configure_logs
 from deploy import demo as demo_run
-from deploy import firststart, local
+from deploy import design_check, firststart, local, qr
 from deploy.demo import DemoError
 from deploy.processes import CrashedError
 from deploy.servers import ServerError
 from workers.checking import UncheckableError, check
 from workers.keyring import Keyring, choose, state
+from workers.sealing import Design, DesignError
 
 S = TypeVar("S", bound=Settings)
 TRUSTED = Path("keys/specimen/root.crt.pem")
@@ -51,6 +53,8 @@ def main(data: Path | None) -> None:
       stampede key issue --partner "Portal A" --mode test
       stampede quota topup --partner "Portal A" --amount 500 --reference invoice-17
       stampede verify stamped.pdf
+      stampede verify --qr stamped.pdf
+      stampede design check stamp.pdf --output stamp.png
     """
     if data is not None:
         os.environ["STAMPEDE_DATA_DIR"] = str(data)
@@ -99,6 +103,7 @@ def demo(url: str | None, output: Path | None, json_: bool) -> None:
             letter=firststart.make_letter(_data()).read_bytes(),
             output=output,
             trust_roots_pem=(_data() / TRUSTED).read_bytes(),
+            code_keys=_code_keys(_data() / firststart.CODE_PUBLIC_KEYS),
             say=lambda line: click.echo(line, err=json_),
         )
     except DemoError as error:
@@ -203,15 +208,39 @@ def job_show(job_id: UUID, json_: bool) -> None:
 
 
 @main.command()
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument(
+    "file", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path)
+)
 @click.option(
     "--trust",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Certificates to trust, PEM.  [default: the data folder's SPECIMEN root]",
 )
+@click.option(
+    "--qr",
+    "code",
+    metavar="WHAT",
+    help="Check the QR codes of WHAT instead, offline: a stamped PDF, a picture, or a code's text.",
+)
+@click.option(
+    "--keys",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Keys that codes are checked against, JWKS or PEM.  [default: the data folder's]",
+)
 @as_json
-def verify(file: Path, trust: Path | None, json_: bool) -> None:
-    """Check every signature of FILE; ends with 1 unless all are intact and trusted."""
+def verify(
+    file: Path | None, trust: Path | None, code: str | None, keys: Path | None, json_: bool
+) -> None:
+    """Check every signature of FILE; ends with 1 unless all are intact and trusted.
+
+    With --qr: check QR codes; ends with 1 unless all are genuine and, in a PDF, of that document.
+    """
+    if code is not None:
+        if file is not None:
+            raise click.UsageError("either FILE or --qr WHAT")
+        _verify_codes(code, keys or _data() / firststart.CODE_PUBLIC_KEYS, json_=json_)
+    if file is None:
+        raise click.UsageError("name a FILE, or --qr WHAT")
     roots = trust or _data() / TRUSTED
     if not roots.exists():
         raise click.ClickException(f"no certificates in {roots}; name some with --trust")
@@ -258,6 +287,78 @@ def keys_command(json_: bool) -> None:
         if choose(found, now) is None:
             click.echo("no key signs now; jobs wait until one does")
     sys.exit(1 if choose(found, now) is None else 0)
+
+
+@main.group()
+def design() -> None:
+    """Stamp designs of an issuer's own."""
+
+
+@design.command("check")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Save a PNG of two stamps: in test mode, and in live mode with SAMPLE across it.",
+)
+@as_json
+def design_check_command(file: Path, output: Path | None, json_: bool) -> None:
+    """Say what a one-page PDF would be as a stamp (STAMPEDE_STAMP_DESIGN_FILE), or why it cannot be."""
+    address = _public_url()
+    try:
+        loaded = Design.load(file.read_bytes())
+        if output is not None:
+            output.write_bytes(design_check.picture(loaded, public_url=address))
+    except DesignError as error:
+        raise click.ClickException(f"{file} cannot be a stamp: {error}") from error
+    found = design_check.report(loaded, public_url=address)
+    if json_:
+        _print_json(found.as_json())
+        return
+    click.echo(f"size              {found.width} x {found.height} points")
+    click.echo(f"places            {', '.join(found.places)}")
+    click.echo(
+        f"adds              {found.bytes_per_document} bytes a document,"
+        f" {found.bytes_per_stamp} bytes a stamp"
+    )
+    click.echo(
+        f"dots per module   {found.dots_per_module} at 25 mm and 150 dpi; 2 or more are read"
+    )
+    for remark in found.remarks:
+        click.echo(f"NOTE              {remark}")
+
+
+def _public_url() -> str:
+    """Return the address that codes carry here, also where no copy was ever started."""
+    try:
+        return Settings.load().public_url
+    except ValidationError:
+        return str(Settings.model_fields["public_url"].default)
+
+
+def _verify_codes(what: str, keys: Path, *, json_: bool) -> NoReturn:
+    try:
+        outcome = qr.check(what, _code_keys(keys))
+    except qr.UnreadableError as error:
+        raise click.ClickException(str(error)) from error
+    if json_:
+        _print_json(outcome.as_json())
+    else:
+        for found in outcome.codes:
+            for name, value in asdict(found).items():
+                click.echo(f"{name:<22} {value}")
+            click.echo("")
+        click.echo("good" if outcome.good else "NOT good")
+    sys.exit(0 if outcome.good else 1)
+
+
+def _code_keys(file: Path) -> PublishedKeys:
+    try:
+        return PublishedKeys(file.read_bytes())
+    except FileNotFoundError as error:
+        raise click.ClickException(f"no keys in {file}; name some with --keys") from error
+    except ValueError as error:
+        raise click.ClickException(f"{file} cannot be used: {error}") from error
 
 
 @main.command("audit")

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import pypdfium2
-import zxingcpp
 
+from common.codes import PublishedKeys
+from deploy import qr
 from deploy.firststart import Demo
 from workers.checking import check
 
@@ -44,6 +44,7 @@ def run_demo(
     letter: bytes,
     output: Path | None,
     trust_roots_pem: bytes,
+    code_keys: PublishedKeys,
     say: Callable[[str], None],
 ) -> Outcome:
     """Take one letter all the way.
@@ -54,6 +55,7 @@ def run_demo(
         letter: the document.
         output: where to save the stamped file; `stamped-<job>.pdf` here when not given.
         trust_roots_pem: the root to check the signature against.
+        code_keys: the keys to check the QR code against.
         say: tells about progress.
 
     Raises:
@@ -82,13 +84,23 @@ def run_demo(
     (signature,) = check(stamped, trust_roots_pem=trust_roots_pem).signatures
     facts = {"intact": signature.intact, "trusted": signature.trusted, "level": signature.level}
     say(f"signature  {facts}, over the whole file: {signature.whole_file}")
-    code = read_code(stamped)
-    say(f"QR code    {code}")
+    code = _code_of(place, code_keys)
+    say(f"QR code    {code.text}")
+    say(f"           genuine: {code.genuine}, of this document: {code.matches_document}")
     if not (signature.intact and signature.trusted and signature.whole_file):
         raise DemoError("the stamped file does not verify")
-    if signature.serial != job["serial"] or job["serial"] not in code:
+    if not code.good:
+        raise DemoError("the QR code does not verify")
+    if signature.serial != job["serial"] or job["serial"] != code.serial:
         raise DemoError("the stamped file carries another serial than the job's")
-    return Outcome(job["id"], done["state"], round(seconds, 3), str(place), facts, code)
+    return Outcome(job["id"], done["state"], round(seconds, 3), str(place), facts, code.text)
+
+
+def _code_of(stamped: Path, keys: PublishedKeys) -> qr.CheckedCode:
+    try:
+        return qr.check(str(stamped), keys).codes[0]
+    except qr.UnreadableError as error:
+        raise DemoError(f"the stamped file: {error}") from error
 
 
 def _follow(
@@ -107,13 +119,3 @@ def _follow(
         # Sooner than a partner should ask: somebody is looking at the screen.
         time.sleep(0.1)
     raise DemoError(f"the job is still {told} after {WAIT_SECONDS} s; are the workers running?")
-
-
-def read_code(document: bytes) -> str:
-    """Return what the first QR code of a document says, read from its rasterised pages."""
-    pdf = pypdfium2.PdfDocument(document)
-    pdf.init_forms()
-    for page in pdf:
-        for code in zxingcpp.read_barcodes(page.render(scale=150 / 72).to_pil()):
-            return str(code.text)
-    return ""

@@ -10,13 +10,15 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from dotenv import dotenv_values
 
-from common import ledger, partners
+from common import jwks, ledger, partners
 from common.database import Database
 from common.partners import Mode
 from common.settings import ENV_FILE_NAME
 from deploy.sample import sample_letter
 from deploy.specimen import make_specimen_chain
 
+# In the data folder.
+CODE_PUBLIC_KEYS = Path("keys/code.pub.pem")
 DEMO_FILE_NAME = "demo.env"
 DEMO_PARTNER = "demo"
 DEMO_QUOTA = 1000
@@ -63,13 +65,14 @@ def make_settings(data: Path, *, changing: Mapping[str, str]) -> dict[str, str]:
     file = data / ENV_FILE_NAME
     receipt_key = data / "keys" / "receipt.key.pem"
     chain = make_specimen_chain(data / "keys" / "specimen")
-    if not receipt_key.exists():
-        write_privately(
-            receipt_key,
-            Ed25519PrivateKey.generate().private_bytes(
-                Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
-            ),
-        )
+    _make_key(receipt_key)
+    chosen = {n: v for n, v in os.environ.items() if n.startswith("STAMPEDE_")}
+    code_key = Path(chosen.get("STAMPEDE_CODE_KEY_FILE", data / "keys" / "code.key.pem"))
+    code_public_keys = data / CODE_PUBLIC_KEYS
+    if "STAMPEDE_CODE_KEY_FILE" not in chosen:
+        _make_key(code_key)
+    if code_key.exists() and "STAMPEDE_CODE_PUBLIC_KEYS_FILE" not in chosen:
+        _publish(code_key, code_public_keys)
     fresh = {
         "STAMPEDE_LINK_KEY": secrets.token_urlsafe(32),
         "STAMPEDE_WEBHOOK_ALLOW_PRIVATE": "true",
@@ -77,10 +80,11 @@ def make_settings(data: Path, *, changing: Mapping[str, str]) -> dict[str, str]:
     }
     places = {
         "STAMPEDE_RECEIPT_KEY_FILE": str(receipt_key),
+        "STAMPEDE_CODE_KEY_FILE": str(code_key),
+        "STAMPEDE_CODE_PUBLIC_KEYS_FILE": str(code_public_keys),
         "STAMPEDE_SIGNING_KEY_FILE": str(chain.signer_key),
         "STAMPEDE_SIGNING_CHAIN_FILE": str(chain.chain),
     }
-    chosen = {n: v for n, v in os.environ.items() if n.startswith("STAMPEDE_")}
     variables = fresh | read_variables(file) | places | chosen | dict(changing)
     variables["STAMPEDE_DATA_DIR"] = str(data)
     variables.pop("STAMPEDE_ENV_FILE", None)
@@ -91,6 +95,28 @@ def make_settings(data: Path, *, changing: Mapping[str, str]) -> dict[str, str]:
                 del variables[name]
     write_variables(file, variables)
     return variables
+
+
+def _make_key(file: Path) -> None:
+    """Make an Ed25519 key where there is none."""
+    if not file.exists():
+        write_privately(
+            file,
+            Ed25519PrivateKey.generate().private_bytes(
+                Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+            ),
+        )
+
+
+def _publish(key: Path, published: Path) -> None:
+    """Put a key's public part in front of those that codes are checked against, if it is not there.
+
+    Earlier ones stay: the codes that they signed are about.
+    """
+    public = jwks.public_pem(jwks.private_key(key.read_bytes()).public_key())
+    known = published.read_bytes() if published.exists() else b""
+    if public.strip() not in known:
+        write_privately(published, public + known)
 
 
 def make_demo(data: Path, database: Database) -> Demo:

@@ -152,9 +152,9 @@ class Copy:
             *(*celery, "flower", f"--address={choices.host}", f"--port={choices.flower_port}"),
             *(f"--db={self._data / 'flower'}", "--persistent=True", "--state_save_interval=5000"),
         ]
-        # The front end has no use for the stamping key and the workers none for the receipt key.
+        # The front end has no use for the keys of stamps and codes, the workers none for the receipt key.
         for name, command, kept_from in (
-            ("web", web, ("STAMPEDE_SIGNING_", "FLOWER_")),
+            ("web", web, ("STAMPEDE_SIGNING_", "STAMPEDE_CODE_KEY_", "FLOWER_")),
             ("stamp", stamp, ("STAMPEDE_RECEIPT_", "FLOWER_")),
             ("courier", courier, ("STAMPEDE_RECEIPT_", "FLOWER_")),
             ("beat", beat, ("STAMPEDE_RECEIPT_", "FLOWER_")),

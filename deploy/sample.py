@@ -25,6 +25,11 @@ _LETTER = (
 )
 
 
+def blank_page(width: float, height: float) -> bytes:
+    """Return a page with nothing on it, in points."""
+    return _pdf(b"", [], width=width, height=height)
+
+
 def sample_letter() -> bytes:
     """Return a letter of one A4 page, about 2 KB, that names no person."""
     return _pdf(_letter_content(), [])
@@ -53,15 +58,15 @@ def _escaped(line: str) -> str:
     return line.replace("\\", r"\\").replace("(", r"\(").replace(")", r"\)")
 
 
-def _pdf(content: bytes, extra: list[bytes]) -> bytes:
+def _pdf(content: bytes, extra: list[bytes], *, width: float = 595, height: float = 842) -> bytes:
     packed = zlib.compress(content)
     image = b"/XObject<</Im 7 0 R>>" if extra else b""
     font = b"<</Type/Font/Subtype/Type1/BaseFont/%s/Encoding/WinAnsiEncoding>>"
     objects = [
         b"<</Type/Catalog/Pages 2 0 R/Lang(id)>>",
         b"<</Type/Pages/Kids[3 0 R]/Count 1>>",
-        b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 595 842]/Contents 4 0 R"
-        b"/Resources<</Font<</R 5 0 R/B 6 0 R>>%s>>>>" % image,
+        b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 %g %g]/Contents 4 0 R"
+        b"/Resources<</Font<</R 5 0 R/B 6 0 R>>%s>>>>" % (width, height, image),
         b"<</Filter/FlateDecode/Length %d>>stream\n%s\nendstream" % (len(packed), packed),
         font % b"Helvetica",
         font % b"Helvetica-Bold",

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from flask import Flask
 from flask.testing import FlaskClient
 
-from common import database, documents, ledger, pace, partners
+from common import database, documents, jwks, ledger, pace, partners
 from common.database import Database
 from common.documents import Documents
 from common.identifiers import new_id
@@ -72,6 +72,11 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
             Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
         )
     )
+    code_key = Ed25519PrivateKey.generate()
+    (folder / "code.key.pem").write_bytes(
+        code_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    )
+    (folder / "code.pub.pem").write_bytes(jwks.public_pem(code_key.public_key()))
     port = free_port()
     with (
         embedded_postgres(folder / "postgres") as database_url,
@@ -86,6 +91,8 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
             "STAMPEDE_PUBLIC_URL": f"http://127.0.0.1:{port}",
             "STAMPEDE_LINK_KEY": "a key for the links of these tests",
             "STAMPEDE_RECEIPT_KEY_FILE": str(receipt_key),
+            "STAMPEDE_CODE_KEY_FILE": str(folder / "code.key.pem"),
+            "STAMPEDE_CODE_PUBLIC_KEYS_FILE": str(folder / "code.pub.pem"),
             "STAMPEDE_SIGNING_KEY_FILE": str(chain.signer_key),
             "STAMPEDE_SIGNING_CHAIN_FILE": str(chain.chain),
             "STAMPEDE_WEBHOOK_ALLOW_PRIVATE": "true",

@@ -6,6 +6,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from werkzeug.exceptions import HTTPException
 
 from common import database, documents, lanes, pace
+from common.codes import PublishedKeys
 from common.links import StatusLinks
 from common.problems import Code, ProblemError
 from common.receipts import ReceiptSigner
@@ -47,6 +48,7 @@ def create_app(settings: WebSettings | None = None) -> Flask:
             receipts=ReceiptSigner(
                 settings.receipt_key_file.read_bytes(), issuer=settings.public_url
             ),
+            codes=PublishedKeys(settings.code_public_keys_file.read_bytes()),
             links=StatusLinks(settings),
             celery=lanes.make_celery(settings),
         ).install()

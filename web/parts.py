@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from celery import Celery
 from flask import current_app
 
+from common.codes import PublishedKeys
 from common.database import Database
 from common.documents import Documents
 from common.links import StatusLinks
@@ -24,6 +25,7 @@ class Parts:
     documents: Documents
     pace: Pace
     receipts: ReceiptSigner
+    codes: PublishedKeys
     links: StatusLinks
     celery: Celery
 

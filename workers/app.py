@@ -8,9 +8,10 @@ from typing import Any
 from uuid import UUID
 
 from celery import Celery, Task
-from celery.signals import setup_logging, worker_process_shutdown
+from celery.signals import setup_logging, worker_init, worker_process_shutdown
 
 from common import database, documents, lanes, pace
+from common.codes import CodeSigner
 from common.database import Database
 from common.documents import Documents
 from common.pace import Pace
@@ -18,6 +19,7 @@ from common.settings import WorkerSettings
 from common.telemetry import about, configure_logs
 from workers import delivery, stamping, upkeep
 from workers.keyring import Keyring
+from workers.sealing import Design
 
 SETTINGS = WorkerSettings.load()
 
@@ -46,6 +48,19 @@ class Parts:
         return Keyring(SETTINGS)
 
     @cached_property
+    def codes(self) -> CodeSigner:
+        """The key of QR codes, parsed once."""
+        return CodeSigner.from_pem(
+            SETTINGS.code_key_file.read_bytes(), public_url=SETTINGS.public_url
+        )
+
+    @cached_property
+    def design(self) -> Design | None:
+        """The issuer's own design, read once."""
+        file = SETTINGS.stamp_design_file
+        return None if file is None else Design.load(file.read_bytes())
+
+    @cached_property
     def stamper(self) -> stamping.Stamper:
         """The work of the stamp lanes."""
         return stamping.Stamper(
@@ -54,6 +69,8 @@ class Parts:
             documents=self.documents,
             pace=self.pace,
             keys=self.keys,
+            codes=self.codes,
+            design=self.design,
             tell=partial(lanes.publish_deliveries, app),
         )
 
@@ -97,6 +114,17 @@ app.conf.update(
 @setup_logging.connect
 def _logs(**_: Any) -> None:
     configure_logs(SETTINGS)
+
+
+@worker_init.connect
+def _look_at_files(**_: Any) -> None:
+    """End with one sentence where each job would fail for the same reason."""
+    try:
+        for name in ("codes", "design"):
+            getattr(PARTS, name)
+    except (OSError, ValueError) as error:
+        setting = {"codes": "CODE_KEY_FILE", "design": "STAMP_DESIGN_FILE"}[name]
+        raise SystemExit(f"STAMPEDE_{setting} cannot be used: {error}") from error
 
 
 @worker_process_shutdown.connect

@@ -14,6 +14,7 @@ from uuid import UUID
 from billiard.exceptions import SoftTimeLimitExceeded
 
 from common import documents, jobs
+from common.codes import CodeSigner
 from common.database import Database
 from common.documents import Documents, MissingDocumentError
 from common.jobs import Claim, ReservedStamp, Result
@@ -25,7 +26,7 @@ from common.telemetry import FINISHED, STAMPING, logger
 from workers import sealing
 from workers.keyring import Keyring
 from workers.placing import engine_placement
-from workers.sealing import Sealed, SealingError, Stamp
+from workers.sealing import Design, Sealed, SealingError, Stamp
 
 log = logger(__name__)
 
@@ -56,6 +57,8 @@ class Stamper:
         documents: Documents,
         pace: Pace,
         keys: Keyring,
+        codes: CodeSigner,
+        design: Design | None,
         tell: Callable[[list[UUID]], None],
     ) -> None:
         """Take the parts; nothing is opened here."""
@@ -64,6 +67,8 @@ class Stamper:
         self._documents = documents
         self._pace = pace
         self._keys = keys
+        self._codes = codes
+        self._design = design
         self._tell = tell
 
     def stamp(self, job_id: UUID) -> None:
@@ -127,6 +132,7 @@ class Stamper:
                 signer=signer,
                 at=now,
                 reason=self._reason(claim),
+                design=self._design,
             )
         except SoftTimeLimitExceeded as error:
             # Here the document took the time; anywhere else it was the store or the database.
@@ -155,11 +161,14 @@ class Stamper:
         return f"{serials} {self._settings.signing_reason}"
 
     def _stamp_for(self, claim: Claim, stamp: ReservedStamp, now: datetime) -> Stamp:
+        today = now.astimezone(WIB).date()
         return Stamp(
             serial=stamp.serial,
-            qr_text=f"{self._settings.public_url}/v/{stamp.serial}".upper(),
+            qr_text=self._codes.text(
+                serial=stamp.serial, day=today, document_sha256=claim.document_sha256
+            ),
             face_value=self._settings.face_value,
-            date=now.astimezone(WIB).date(),
+            date=today,
             specimen=claim.mode is Mode.TEST,
             placement=engine_placement(stamp.placement),
         )

@@ -19,11 +19,13 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pyhanko import stamp
 from pyhanko.pdf_utils.incremental_writer import IncrementalPdfFileWriter
 from pyhanko.sign import fields, signers
 
 from common import serials
+from common.codes import CodeSigner
 from common.partners import Mode
 from deploy.sample import sample_letter, sample_of
 from deploy.specimen import SpecimenChain, make_specimen_chain
@@ -54,6 +56,11 @@ class Contest:
         self.document = document
         self.chain = chain
         self.signer = Signer.from_pem(chain.signer_key.read_bytes(), chain.chain.read_bytes())
+        # A worker has the hash with the job; signing the code is part of what is measured.
+        self.document_sha256 = hashlib.sha256(document).digest()
+        self.codes = CodeSigner(
+            Ed25519PrivateKey.generate(), public_url="https://verifikasi.example.go.id"
+        )
         self.pyhanko_signer = self._load_pyhanko()
 
     def ours(self) -> bytes:
@@ -61,7 +68,9 @@ class Contest:
         serial = serials.generate(Mode.TEST)
         drawn = Stamp(
             serial=serial,
-            qr_text=f"HTTPS://STAMP.EXAMPLE/V/{serial}",
+            qr_text=self.codes.text(
+                serial=serial, day=date(2026, 11, 24), document_sha256=self.document_sha256
+            ),
             face_value=10_000,
             date=date(2026, 11, 24),
             specimen=True,

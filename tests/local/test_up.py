@@ -33,6 +33,7 @@ def test_a_copy_starts_serves_is_operated_and_ends_clean(start: Start, tmp_path:
     assert outcome["signature"] == {"intact": True, "trusted": True, "level": "B-B"}
     assert "/V/T" in outcome["qr"]
 
+    private_keys_are_kept_from_the_front_end(running.process.pid)
     flower_sees_the_job(running.data, said, outcome["job"])
     commands_work(running.data, tmp_path / "stamped.pdf", outcome["job"])
 
@@ -75,12 +76,37 @@ def flower_sees_the_job(data: Path, said: str, job: str) -> None:
         assert {"stamp.applicant", "stamp.partner.0", "stamp.bulk", "webhook"} <= lanes
 
 
+def private_keys_are_kept_from_the_front_end(supervisor: int) -> None:
+    seen = set()
+    for pid in descendants(supervisor):
+        try:
+            command = Path(f"/proc/{pid}/cmdline").read_bytes()
+            environment = Path(f"/proc/{pid}/environ").read_bytes()
+        except OSError:
+            continue
+        if b"web.app:create_app" in command:
+            seen.add("web")
+            assert b"STAMPEDE_CODE_PUBLIC_KEYS_FILE=" in environment
+            assert b"STAMPEDE_CODE_KEY_FILE=" not in environment
+            assert b"STAMPEDE_SIGNING_KEY_FILE=" not in environment
+        elif b"stamp@" in command:
+            seen.add("stamp")
+            assert b"STAMPEDE_CODE_KEY_FILE=" in environment
+    assert seen == {"web", "stamp"}
+
+
 def commands_work(data: Path, stamped: Path, job: str) -> None:
     verified = stampede(data, "verify", "--json", str(stamped))
     assert verified.returncode == 0
     (signature,) = json.loads(verified.stdout)["signatures"]
     assert (signature["intact"], signature["trusted"], signature["whole_file"]) == (True,) * 3
     assert (signature["level"], signature["serial"][0]) == ("B-B", "T")
+
+    code = stampede(data, "verify", "--qr", str(stamped), "--json")
+    assert code.returncode == 0, code.stderr
+    (read,) = json.loads(code.stdout)["codes"]
+    assert (read["genuine"], read["matches_document"]) == (True, True)
+    assert read["serial"] == signature["serial"]
 
     changed = stamped.with_name("changed.pdf")
     changed.write_bytes(stamped.read_bytes().replace(b"/MediaBox[0 0 595", b"/MediaBox[0 0 596", 1))

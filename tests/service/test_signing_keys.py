@@ -8,6 +8,7 @@ from uuid import UUID
 import pytest
 
 from common import documents
+from common.codes import CodeSigner
 from common.database import Database
 from common.documents import Documents
 from common.jobs import State
@@ -32,6 +33,10 @@ def stamper(settings: WorkerSettings, db: Database, store: Documents, pace: Pace
         documents=store,
         pace=pace,
         keys=Keyring(settings),
+        codes=CodeSigner.from_pem(
+            settings.code_key_file.read_bytes(), public_url=settings.public_url
+        ),
+        design=None,
         tell=nobody,
     )
 

@@ -11,6 +11,7 @@ import pypdfium2
 import pytest
 import zxingcpp
 
+from common import codes
 from tests.stack import Account, eventually
 from workers.checking import check
 
@@ -68,7 +69,12 @@ def test_a_letter_comes_back_stamped_signed_and_scannable(
     pdf = pypdfium2.PdfDocument(stamped)
     pdf.init_forms()
     (code,) = zxingcpp.read_barcodes(pdf[0].render(scale=150 / 72).to_pil())
-    assert code.text == f"{server}/v/{job['serial']}".upper()
+    assert code.text.startswith(f"{server}/v/{job['serial']}/".upper())
+    token = codes.read(code.text)
+    assert token.document_sha256_start == hashlib.sha256(letter).digest()[: codes.HASH_BYTES]
+    published = codes.PublishedKeys(httpx.get(f"{server}/.well-known/jwks.json").content)
+    assert published.signed(token)
+    assert "Kode ini asli" in httpx.get(code.text).text
 
     facts = httpx.get(f"{server}/v1/serials/{job['serial']}").json()
     assert facts["state"] == "affixed"

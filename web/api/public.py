@@ -1,4 +1,4 @@
-"""What anybody may ask without a key: the receipt key, a serial, the service's pace."""
+"""What anybody may ask without a key: the public keys, a serial, the service's pace."""
 
 from typing import Literal
 
@@ -41,24 +41,27 @@ class PaceState(BaseModel):
 
 
 class JsonWebKeySet(BaseModel):
-    """The public keys that receipts are signed with (RFC 7517)."""
+    """The public keys that receipts and QR codes are signed with (RFC 7517)."""
 
-    keys: list[dict[str, str]]
+    keys: list[dict[str, str]] = Field(
+        description="`stampede_use` says what a key signs: `receipt` or `code`."
+    )
 
 
 @blueprint.get("/.well-known/jwks.json")
 @described(
     Operation(
         tag="Verification",
-        summary="Keys that receipts are signed with",
+        summary="Keys that receipts and QR codes are signed with",
         answers={200: Answers(description="The key set.", model=JsonWebKeySet)},
         needs_key=False,
     )
 )
 def jwks() -> Response:
-    """Return the receipt keys."""
+    """Return the keys of receipts and codes in one set."""
+    keys = parts().receipts.jwks()["keys"] + parts().codes.jwks()["keys"]
     return with_validator(
-        json_answer(parts().receipts.jwks(), headers={"Cache-Control": "public, max-age=3600"})
+        json_answer({"keys": keys}, headers={"Cache-Control": "public, max-age=3600"})
     )
 
 

@@ -2,7 +2,8 @@
 
     document.py    reads the few objects that are needed     xref.py, streams.py   finds them
     pages.py       straight to one page of the tree
-    placement.py   where on the page                         appearance.py, lettering.py   what is drawn
+    placement.py   where on the page
+    appearance.py, lettering.py, matrix.py   what is drawn   design.py      an issuer's own stamp
     annotations.py the stamps in the document                revision.py    the appended revision
     signing.py     the signature's place in the file         signature.py   PAdES
     keys.py        the key that signs                        algorithms.py  what it may be
@@ -13,7 +14,8 @@ are never touched: all that is new comes behind them, as one more revision (ISO 
 """
 
 from workers.sealing.algorithms import KeyUnusableError
-from workers.sealing.errors import SealingError
+from workers.sealing.design import Design
+from workers.sealing.errors import DesignError, SealingError
 from workers.sealing.keys import Signer
 from workers.sealing.placement import Box, Placement
 from workers.sealing.seal import seal
@@ -21,6 +23,8 @@ from workers.sealing.stamps import Sealed, Stamp
 
 __all__ = [
     "Box",
+    "Design",
+    "DesignError",
     "KeyUnusableError",
     "Placement",
     "Sealed",

@@ -16,6 +16,7 @@ from pypdf.generic import (
 )
 
 from workers.sealing import appearance
+from workers.sealing.design import Design
 from workers.sealing.document import Document
 from workers.sealing.errors import SealingError
 from workers.sealing.pages import Page
@@ -40,6 +41,7 @@ def draw(
     stamps: Sequence[Stamp],
     places: Sequence[Place],
     signature_number: int,
+    design: Design | None,
 ) -> None:
     """Put the annotations, their appearances and the signature field into the revision.
 
@@ -49,12 +51,15 @@ def draw(
         stamps: what is drawn.
         places: where each stamp goes, in the same order.
         signature_number: the object that the field has as its value.
+        design: an issuer's own, or None for the built-in one.
     """
     additions: dict[int, tuple[Page, list[int]]] = {}
     field_number = 0
+    layout = appearance.BUILT_IN if design is None else design.layout
+    ground = None if design is None else design.put(revision)
     for index, (stamp, place) in enumerate(zip(stamps, places, strict=True)):
         drawing = revision.reserve()
-        revision.put(drawing, _form(stamp, place.box))
+        revision.put(drawing, appearance.form(stamp, place.box, layout, ground))
         number = revision.reserve()
         if index == 0:
             field_number = number
@@ -64,8 +69,9 @@ def draw(
             )
         else:
             kind = b"/Subtype/Stamp"
+        specimen = design is None or stamp.specimen
         page = place.page
-        revision.put(number, _annotation(kind, stamp, place.box, page.reference, drawing))
+        revision.put(number, _annotation(kind, stamp, place.box, page.reference, drawing, specimen))
         additions.setdefault(page.reference.idnum, (page, []))[1].append(number)
     for page, numbers in additions.values():
         _annotate(source, revision, page, numbers)
@@ -129,27 +135,16 @@ def _reference(number: int, source: Document) -> IndirectObject:
     return IndirectObject(number, 0, source)
 
 
-def _form(stamp: Stamp, box: Box) -> bytes:
-    """Return the form XObject that shows a stamp upright (8.10)."""
-    content = appearance.draw(
-        serial=stamp.serial,
-        qr_text=stamp.qr_text,
-        face_value=stamp.face_value,
-        day=stamp.date,
-        test=stamp.specimen,
-        width=box.width,
-        height=box.height,
+def _annotation(
+    kind: bytes, stamp: Stamp, box: Box, page: IndirectObject, drawing: int, specimen: bool
+) -> bytes:
+    named = (
+        "Meterai elektronik SPECIMEN (electronic stamp, specimen)"
+        if specimen
+        else "Meterai elektronik (electronic stamp)"
     )
-    return (
-        b"<</Type/XObject/Subtype/Form/BBox[0 0 %.4f %.4f]/Matrix[%d %d %d %d 0 0]/Resources%s"
-        b"/Filter/FlateDecode/Length %d>>stream\n%s\nendstream"
-    ) % (box.width, box.height, *box.upright, appearance.RESOURCES, len(content), content)
-
-
-def _annotation(kind: bytes, stamp: Stamp, box: Box, page: IndirectObject, drawing: int) -> bytes:
     described = text_string(
-        f"Meterai elektronik SPECIMEN (electronic stamp, specimen) {stamp.serial},"
-        f" Rp {stamp.face_value:,}, {stamp.date:%d-%m-%Y}"
+        f"{named} {stamp.serial}, Rp {stamp.face_value:,}, {stamp.date:%d-%m-%Y}"
     )
     return (
         b"<</Type/Annot%s/Rect[%.4f %.4f %.4f %.4f]/F %d/P %s/AP<</N %d 0 R>>/TU%s/Contents%s>>"

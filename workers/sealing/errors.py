@@ -1,7 +1,11 @@
-"""Why a document cannot be sealed: a stable code and the facts."""
+"""Why a document cannot be sealed: a stable code and the facts. And why a design cannot be used."""
 
 from collections.abc import Mapping
 from typing import Any
+
+
+class DesignError(ValueError):
+    """A design cannot be used; the text is one sentence for its maker."""
 
 
 class SealingError(Exception):

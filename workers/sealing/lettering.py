@@ -4,6 +4,7 @@ Each letter is a set of lines on a grid 4 wide and 6 high; `"00 06 46"` goes fro
 to (4, 6). A text is drawn in grid units and scaled by the caller.
 """
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 WIDTH = 4
@@ -58,16 +59,57 @@ def text_width(text: str) -> int:
     return max(0, len(text) * ADVANCE - (ADVANCE - WIDTH))
 
 
-def strokes(text: str) -> str:
+def strokes(text: str) -> bytes:
     """Return the path of a text in grid units, to be stroked; unknown letters are left blank."""
-    return " ".join(_letter(letter, place) for place, letter in enumerate(text.upper()))
+    return b" ".join(map(_letter, text.upper(), range(len(text))))
 
 
 @lru_cache(maxsize=4096)
-def _letter(letter: str, place: int) -> str:
+def _letter(letter: str, place: int) -> bytes:
     """Return the path of a letter at a place of its line."""
     path = []
     for line in filter(None, _STROKES.get(letter, "").split(";")):
         points = [f"{int(point[0]) + place * ADVANCE} {point[1]}" for point in line.split()]
         path.append(f"{points[0]} m " + " ".join(f"{point} l" for point in points[1:]))
-    return " ".join(path)
+    return " ".join(path).encode("ascii")
+
+
+@dataclass(frozen=True, slots=True)
+class Area:
+    """A rectangle of a design, in the design's own units, and how text and squares fit into it."""
+
+    left: float
+    bottom: float
+    width: float
+    height: float
+
+    def line(self, text: str, colour: bytes, *, weight: float = 0.75) -> bytes:
+        """Return a text as large as the area allows, centred; upwards where that is the longer way.
+
+        Args:
+            text: drawn in capitals.
+            colour: three components of the colour space that is set.
+            weight: of the strokes, in grid units.
+        """
+        upwards = self.height > self.width
+        along, across = (self.height, self.width) if upwards else (self.width, self.height)
+        scale = min(across / HEIGHT, along / max(1, text_width(text)))
+        begin, rise = (along - text_width(text) * scale) / 2, (across - HEIGHT * scale) / 2
+        turn = (
+            (0.0, scale, -scale, 0.0, self.left + self.width - rise, self.bottom + begin)
+            if upwards
+            else (scale, 0.0, 0.0, scale, self.left + begin, self.bottom + rise)
+        )
+        return b"q %.4g %.4g %.4g %.4g %.2f %.2f cm %b SC %g w %b S Q" % (
+            *turn,
+            colour,
+            weight,
+            strokes(text),
+        )
+
+    @property
+    def square(self) -> "Area":
+        """Return the largest square of the area, centred."""
+        side = min(self.width, self.height)
+        left, bottom = (self.width - side) / 2, (self.height - side) / 2
+        return Area(self.left + left, self.bottom + bottom, side, side)

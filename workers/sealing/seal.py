@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from workers.sealing import annotations, permissions, placement, signing
+from workers.sealing.design import Design
 from workers.sealing.document import Document
 from workers.sealing.errors import SealingError
 from workers.sealing.keys import Signer
@@ -19,6 +20,7 @@ def seal(
     at: datetime,
     reason: str,
     location: str | None = None,
+    design: Design | None = None,
 ) -> Sealed:
     """Draw the stamps on a document and sign all of it (PAdES B-B).
 
@@ -29,6 +31,7 @@ def seal(
         at: the time that the signature claims.
         reason: what the signature says it is for.
         location: where, if it is to say so.
+        design: an issuer's own; the built-in SPECIMEN when not given.
 
     Raises:
         SealingError: the document or a placement is at fault.
@@ -43,7 +46,7 @@ def seal(
     places = [placement.resolve(source, stamp.placement) for stamp in stamps]
     revision = Revision(source)
     unsigned = signing.reserve(revision, signer=signer, at=at, reason=reason, location=location)
-    annotations.draw(source, revision, stamps, places, unsigned)
+    annotations.draw(source, revision, stamps, places, unsigned, design)
     written = bytearray(revision.write())
     boxes = tuple(place.box for place in places)
     return signing.sign(document, written, revision.positions[unsigned], signer, boxes)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from web.pages.verification import typed_serial
+from web.pages.verification import pasted_code, typed_serial
 
 
 @pytest.mark.parametrize(
@@ -22,3 +22,22 @@ from web.pages.verification import typed_serial
 )
 def test_what_was_typed_or_pasted_becomes_the_serial(typed: str, meant: str) -> None:
     assert typed_serial(typed) == meant
+
+
+SERIAL = "TVKK97SNY82ZHG2H2DWCRY"
+
+
+@pytest.mark.parametrize(
+    "typed, meant",
+    [
+        (f"HTTPS://STAMP.EXAMPLE/V/{SERIAL}/1ABC", (SERIAL, "1ABC")),
+        (f" https://stamp.example/v/{SERIAL.lower()}/1abc/?lang=en ", (SERIAL, "1abc")),
+        (f"{SERIAL}/1ABC", (SERIAL, "1ABC")),
+        (f"HTTPS://STAMP.EXAMPLE/V/{SERIAL}", None),
+        (SERIAL, None),
+        ("SABC/1ABC", None),
+        ("", None),
+    ],
+)
+def test_a_pasted_code_is_told_from_a_serial(typed: str, meant: tuple[str, str] | None) -> None:
+    assert pasted_code(typed) == meant
