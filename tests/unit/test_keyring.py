@@ -60,7 +60,7 @@ class Keys:
 
 
 def settings(**fields: Any) -> WorkerSettings:
-    return WorkerSettings(link_key="k" * 32, **fields)
+    return WorkerSettings(link_key="k" * 32, code_key_file="code.key.pem", **fields)
 
 
 @pytest.fixture
@@ -319,6 +319,7 @@ def test_the_front_end_cannot_be_given_a_stamping_key(monkeypatch: pytest.Monkey
     monkeypatch.setenv("STAMPEDE_ENV_FILE", os.devnull)
     monkeypatch.setenv("STAMPEDE_LINK_KEY", "k" * 32)
     monkeypatch.setenv("STAMPEDE_RECEIPT_KEY_FILE", "/receipt.key.pem")
+    monkeypatch.setenv("STAMPEDE_CODE_PUBLIC_KEYS_FILE", "/code.pub.pem")
     loaded = WebSettings.load()
     assert not [name for name in WebSettings.model_fields if "signing" in name]
     assert "/keys/of/the/worker" not in repr(loaded)

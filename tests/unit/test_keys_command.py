@@ -22,7 +22,12 @@ def keys_command(folder: Path, *options: str, **variables: str) -> subprocess.Co
     return subprocess.run(
         [sys.executable, "-m", "deploy.cli", "--data", str(folder), "keys", *options],
         cwd=ROOT,
-        env={"PATH": os.environ["PATH"], "STAMPEDE_LINK_KEY": "k" * 32} | variables,
+        env={
+            "PATH": os.environ["PATH"],
+            "STAMPEDE_LINK_KEY": "k" * 32,
+            "STAMPEDE_CODE_KEY_FILE": "code.key.pem",
+        }
+        | variables,
         capture_output=True,
         text=True,
         check=False,
