@@ -14,7 +14,6 @@ from typing import Any
 import pypdfium2
 import zxingcpp
 from PIL import Image, UnidentifiedImageError
-from pyhanko.pdf_utils.misc import PdfError
 from pyhanko.pdf_utils.reader import PdfFileReader
 from pyhanko.sign.validation.pdf_embedded import EmbeddedPdfSignature
 
@@ -175,7 +174,8 @@ def _seals(document: bytes) -> Iterator[_Seal]:
     try:
         for signature in PdfFileReader(BytesIO(document), strict=False).embedded_signatures:
             yield _seal(document, signature)
-    except (PdfError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except Exception as error:
+        # pyHanko raises whatever the damage leads to.
         raise UnreadableError(f"the PDF's signatures cannot be read: {error}") from error
 
 

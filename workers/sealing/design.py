@@ -11,7 +11,6 @@ from io import BytesIO
 from typing import Self
 
 from pypdf import PageObject, PdfReader
-from pypdf.errors import PyPdfError
 
 from workers.sealing.appearance import Layout, height_of_specimen
 from workers.sealing.errors import DesignError
@@ -58,14 +57,7 @@ class Design:
             objects = tuple(imported.objects())
         except DesignError:
             raise
-        except (
-            PyPdfError,
-            ValueError,
-            KeyError,
-            TypeError,
-            AttributeError,
-            RecursionError,
-        ) as error:
+        except Exception as error:
             # pypdf raises whatever the damage leads to.
             raise DesignError(f"it cannot be read as a PDF ({error})") from error
         design = cls(layout, tuple(sorted(imported.remarks)), objects)

@@ -10,6 +10,8 @@ import pypdf
 import pypdfium2
 import pytest
 import zxingcpp
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 from pypdf.generic import ArrayObject, DictionaryObject, FloatObject, NameObject, TextStringObject
 
@@ -259,6 +261,22 @@ def test_a_design_that_cannot_be_used_is_refused_in_a_sentence(case: str) -> Non
     content, why = REFUSED[case]
     with pytest.raises(DesignError, match=re.escape(why)):
         Design.load(content)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, len(example_design()) - 1), st.integers(0, 255)), max_size=4)
+)
+def test_a_damaged_design_is_read_or_refused_but_never_a_surprise(
+    changes: list[tuple[int, int]],
+) -> None:
+    damaged = bytearray(example_design())
+    for at, byte in changes:
+        damaged[at] = byte
+    try:
+        design = Design.load(bytes(damaged))
+    except DesignError:
+        return
+    assert 0 < design.size <= 64 * 1024
 
 
 def test_the_report_says_what_a_design_holds_and_the_picture_shows_it() -> None:
