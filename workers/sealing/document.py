@@ -1,12 +1,14 @@
 """Reads the few objects that sealing needs, with pypdf's parser, where the file says they are.
 
-A document that is not built as it says (a wrong `startxref`, entries that point elsewhere) is
-refused: a revision that is appended to it would be found by lenient readers only.
+Where a document is not built as it says (a wrong `startxref`, entries that point elsewhere), reading
+ends in a `CrossReferenceError`: a revision that is appended to it as it is would be found by lenient
+readers only. `repair.py` goes on from there.
 """
 
 import logging
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
@@ -20,11 +22,11 @@ from pypdf.generic import (
     read_object,
 )
 
-from workers.sealing import xref
-from workers.sealing.errors import SealingError
+from workers.sealing import scan, xref
+from workers.sealing.errors import CrossReferenceError, SealingError
 from workers.sealing.limits import OBJECT, Budget, Metered
 from workers.sealing.streams import decoded
-from workers.sealing.xref import InFile, InStream
+from workers.sealing.xref import CrossReference, InFile, InStream
 
 # Deeper or wider than any real document's page tree and forms.
 MAX_DEPTH = 200
@@ -67,40 +69,44 @@ class Document:
     # half a dictionary has lost its contents, and our signature would cover that.
     strict = True
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(
+        self,
+        data: bytes,
+        *,
+        budget: Budget | None = None,
+        read: "Callable[[Document], CrossReference] | None" = None,
+    ) -> None:
         """Find the cross-reference and the catalogue.
 
+        Args:
+            data: the whole file.
+            budget: what the document may still ask for; all of it when left out.
+            read: returns the cross-reference; what the file itself says when left out.
+
         Raises:
+            CrossReferenceError: the document is not built as it says.
             SealingError: `document_not_pdf`, `document_encrypted`, `document_unreadable`,
                 `document_unprocessable`.
         """
         self.data = data
-        self.budget = Budget()
+        self.budget = budget or Budget()
         self._stream = Metered(data, self.budget)
         self._objects: dict[int, Any] = {}
         self._texts: dict[int, bytes] = {}
         self._object_streams: dict[int, bytes] = {}
         self._reading: set[int] = set()
-        header = data.find(b"%PDF-", 0, 1024)
-        if header < 0:
+        self.header = data.find(b"%PDF-", 0, 1024)
+        if self.header < 0:
             raise SealingError("document_not_pdf")
-        at = data.rfind(b"startxref")
-        found = _STARTXREF.match(data, at) if at >= 0 else None
-        if found is None:
-            raise SealingError("document_unreadable", reason="no startxref")
-        if len(data) - found.end() > _END_BYTES:
-            # A longer file was cut short, or something else was hung onto it (ISO 32000-2, Annex I).
-            raise SealingError("document_unreadable", reason="no end of file")
-        self.startxref = int(found[1])
-        # With junk before the header, offsets count from the header in most files, but not in all.
-        self.shift = 0 if header == 0 or self._is_section(self.startxref) else header
-        self.xref = xref.read(data, self.startxref, self.shift, self._parse_trailer, self.budget)
+        # What the file's own offsets must be moved by.
+        self.shift = 0
+        self.xref = read(self) if read is not None else self._read_sections()
         self.trailer = self.xref.trailer
         if "/Encrypt" in self.trailer:
             raise SealingError("document_encrypted")
         root = self.trailer.raw_get("/Root") if "/Root" in self.trailer else None
         if not isinstance(root, IndirectObject):
-            raise SealingError("document_unreadable", reason="no catalogue")
+            raise CrossReferenceError(reason="no catalogue")
         self.root_reference = root
         self.root = self.dictionary(root, "catalogue")
 
@@ -161,7 +167,7 @@ class Document:
         if isinstance(place, InFile):
             head = _OBJECT_HEAD.match(self.data, place.offset + self.shift)
             if head is None or int(head[1]) != number:
-                raise SealingError("document_unreadable", reason="cross-reference entry")
+                raise CrossReferenceError(reason="cross-reference entry")
             start = head.end()
             end = self.data.find(b"endobj", start, start + _LONG)
             if end < 0:
@@ -182,6 +188,46 @@ class Document:
         """
         return self._parse_source(Source(text, 0, len(text)))
 
+    def is_whole(self, text: bytes) -> bool:
+        """Say whether a text is one object and nothing else."""
+        self.budget.spend(2 * len(text))
+        return self._parse_alone(text)[0]
+
+    def unpacked(self, number: int) -> bytes:
+        """Return the content of an object stream (ISO 32000-2, 7.5.7).
+
+        Raises:
+            SealingError: `document_unreadable`, `document_unprocessable`.
+        """
+        container = self.get_object(number)
+        if not isinstance(container, StreamObject) or container.get("/Type") != "/ObjStm":
+            raise CrossReferenceError(reason="object stream")
+        content = self._object_streams.get(number)
+        if content is None:
+            content = decoded(container, "object stream", self.budget)
+            self._object_streams[number] = content
+        return content
+
+    def _read_sections(self) -> CrossReference:
+        """Read the cross-reference that the end of the file points to."""
+        at = self.data.rfind(b"startxref")
+        found = _STARTXREF.match(self.data, at) if at >= 0 else None
+        if found is None:
+            raise CrossReferenceError(reason="no startxref")
+        if len(self.data) - found.end() > _END_BYTES and scan.has_objects(self.data, found.end()):
+            # A longer file was cut short, or another was hung onto it (ISO 32000-2, Annex I).
+            raise CrossReferenceError(reason="no end of file")
+        start = int(found[1])
+        # With junk before the header, offsets count from the header in most files, but not in all.
+        if self.header and not self._is_section(start):
+            self.shift = self.header
+        try:
+            return xref.read(self.data, start, self.shift, self._parse_trailer, self.budget)
+        except SealingError as error:
+            if error.code != "document_unreadable":
+                raise
+            raise CrossReferenceError(**error.detail) from error
+
     def _read(self, number: int) -> Any:
         source = self.source(number)
         if source is None:
@@ -189,17 +235,11 @@ class Document:
         return self._parse_source(source, number)
 
     def _source_in_stream(self, number: int, place: InStream) -> Source | None:
-        """Find an object in an object stream (ISO 32000-2, 7.5.7)."""
-        container = self.get_object(place.stream)
-        if not isinstance(container, StreamObject) or container.get("/Type") != "/ObjStm":
-            raise SealingError("document_unreadable", reason="object stream")
-        content = self._object_streams.get(place.stream)
-        if content is None:
-            content = decoded(container, "object stream", self.budget)
-            self._object_streams[place.stream] = content
-        first = self.resolve(container.get("/First"))
+        """Find an object in an object stream."""
+        content = self.unpacked(place.stream)
+        first = self.resolve(self.get_object(place.stream).get("/First"))
         if not isinstance(first, int) or not 0 <= first <= len(content):
-            raise SealingError("document_unreadable", reason="object stream")
+            raise CrossReferenceError(reason="object stream")
         pairs = _COMMENT.sub(b" ", content[:first]).split()
         wanted, index = b"%d" % number, place.index
         try:

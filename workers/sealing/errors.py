@@ -21,3 +21,11 @@ class SealingError(Exception):
         super().__init__(code)
         self.code = code
         self.detail: Mapping[str, Any] = detail
+
+
+class CrossReferenceError(SealingError):
+    """Objects are not where the document says: `document_unreadable`, unless it can be repaired."""
+
+    def __init__(self, **detail: Any) -> None:
+        """Take the facts."""
+        super().__init__("document_unreadable", **detail)

@@ -18,6 +18,7 @@ from pypdf.generic import (
 )
 
 from workers.sealing.document import Document
+from workers.sealing.xref import InFile, InStream, Place
 
 
 class Revision:
@@ -70,39 +71,40 @@ class Revision:
         """Return the revision's bytes, which stand directly behind the document's."""
         base = len(self._document.data) - self._document.shift
         out = bytearray(self._lead)
-        offsets: dict[int, tuple[int, int]] = {}
+        places = dict(self._document.xref.places)
         for number, (generation, content) in sorted(self._objects.items()):
             self.positions[number] = len(out)
-            offsets[number] = (base + len(out), generation)
+            places[number] = InFile(base + len(out), generation)
             out += b"%d %d obj\n%s\nendobj\n" % (number, generation, content)
         start = base + len(out)
         if self._document.xref.is_stream:
-            out += self._stream(offsets, start)
+            out += self._stream(places, start)
         else:
-            out += self._table(offsets)
+            out += self._table(places)
         out += b"startxref\n%d\n%%%%EOF\n" % start
         return bytes(out)
 
-    def _table(self, offsets: dict[int, tuple[int, int]]) -> bytes:
+    def _table(self, places: dict[int, Place]) -> bytes:
         out = bytearray(b"xref\n")
-        for first, count in _runs(offsets):
+        if self._is_complete:
+            # The head of the list of free entries (7.5.4).
+            places = places | {0: None}
+        for first, count in _runs(places):
             out += b"%d %d\n" % (first, count)
-            for number in range(first, first + count):
-                out += b"%010d %05d n \n" % offsets[number]
+            out += b"".join(_entry(places[number]) for number in range(first, first + count))
         out += b"trailer\n<<%s>>\n" % self._trailer_entries(self._next)
         return bytes(out)
 
-    def _stream(self, offsets: dict[int, tuple[int, int]], start: int) -> bytes:
+    def _stream(self, places: dict[int, Place], start: int) -> bytes:
         number = self.reserve()
-        offsets = offsets | {number: (start, 0)}
+        places = places | {number: InFile(start, 0)}
+        if self._is_complete:
+            places[0] = None
         wide = max(4, (start.bit_length() + 7) // 8)
-        rows = b"".join(
-            b"\x01" + offset.to_bytes(wide) + generation.to_bytes(2)
-            for _, (offset, generation) in sorted(offsets.items())
-        )
-        index = b" ".join(b"%d %d" % run for run in _runs(offsets))
+        rows = b"".join(_row(places[n], wide) for n in sorted(places))
+        index = b" ".join(b"%d %d" % run for run in _runs(places))
         return (
-            b"%d 0 obj\n<</Type/XRef/W[1 %d 2]/Index[%s]/Length %d%s>>stream\n%s\nendstream\nendobj\n"
+            b"%d 0 obj\n<</Type/XRef/W[1 %d 3]/Index[%s]/Length %d%s>>stream\n%s\nendstream\nendobj\n"
             % (
                 number,
                 wide,
@@ -113,9 +115,16 @@ class Revision:
             )
         )
 
+    @property
+    def _is_complete(self) -> bool:
+        """Say whether this section stands for itself, because the earlier ones are wrong."""
+        return self._document.xref.start is None
+
     def _trailer_entries(self, size: int) -> bytes:
         trailer = self._document.trailer
-        entries = b"/Size %d/Prev %d" % (size, self._document.startxref)
+        entries = b"/Size %d" % size
+        if not self._is_complete:
+            entries += b"/Prev %d" % (self._document.xref.start or 0)
         for key in ("/Root", "/Info"):
             if key in trailer:
                 entries += key.encode() + b" " + serialise(trailer.raw_get(key))
@@ -155,6 +164,22 @@ def text_string(text: str) -> bytes:
         escaped = text.replace("\\", r"\\").replace("(", r"\(").replace(")", r"\)")
         return b"(" + escaped.encode("ascii") + b")"
     return b"<feff" + text.encode("utf-16-be").hex().encode() + b">"
+
+
+def _entry(place: Place) -> bytes:
+    """Return an entry of a table, 20 bytes long."""
+    if isinstance(place, InFile):
+        return b"%010d %05d n \n" % (place.offset, place.generation)
+    return b"0000000000 65535 f \n"
+
+
+def _row(place: Place, wide: int) -> bytes:
+    """Return a row of a cross-reference stream (table 18)."""
+    if isinstance(place, InFile):
+        return b"\x01" + place.offset.to_bytes(wide) + place.generation.to_bytes(3)
+    if isinstance(place, InStream):
+        return b"\x02" + place.stream.to_bytes(wide) + place.index.to_bytes(3)
+    return bytes(1 + wide) + b"\x00\xff\xff"
 
 
 def _runs(numbers: dict[int, Any]) -> list[tuple[int, int]]:

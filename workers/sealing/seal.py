@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from workers.sealing import annotations, permissions, placement, signing
+from workers.sealing import annotations, permissions, placement, repair, signing
 from workers.sealing.design import Design
 from workers.sealing.document import Document
 from workers.sealing.errors import SealingError
@@ -38,7 +38,30 @@ def seal(
     """
     if not stamps:
         raise ValueError("there is nothing to draw")
-    source = Document(document)
+    return repair.attempt(
+        document,
+        lambda source: _seal(
+            source,
+            stamps,
+            signer=signer,
+            at=at,
+            reason=reason,
+            location=location,
+            design=design,
+        ),
+    )
+
+
+def _seal(
+    source: Document,
+    stamps: Sequence[Stamp],
+    *,
+    signer: Signer,
+    at: datetime,
+    reason: str,
+    location: str | None,
+    design: Design | None,
+) -> Sealed:
     permissions.refuse_forbidden(source, annotations.field_name(stamps[0]))
     if len(stamps) > 1 and any(permissions.signed_fields(source)):
         # Earlier signatures allow a new signature field, but no annotations beside it.
@@ -49,4 +72,4 @@ def seal(
     annotations.draw(source, revision, stamps, places, unsigned, design)
     written = bytearray(revision.write())
     boxes = tuple(place.box for place in places)
-    return signing.sign(document, written, revision.positions[unsigned], signer, boxes)
+    return signing.sign(source.data, written, revision.positions[unsigned], signer, boxes)

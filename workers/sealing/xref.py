@@ -7,7 +7,7 @@ objects. The cost does not grow with the number of objects beyond that decoding.
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pypdf.generic import DictionaryObject, StreamObject
@@ -20,11 +20,16 @@ from workers.sealing.streams import decoded
 MAX_SECTIONS = 4096
 MAX_OBJECTS = 8_388_607
 _ENTRY = 20
+# A section is looked for so many bytes before and behind where it should be.
+_MISSED = 32
+_HEAD_BYTES = 24
+_WHITE_SPACE = b"\x00\t\n\x0c\r "
 
 _SUBSECTION = re.compile(rb"[\s\x00]*(\d{1,10})[ \t]+(\d{1,10})[ \t]*(?:\r\n|\r|\n)")
 _TRAILER = re.compile(rb"[\s\x00]*trailer[\s\x00]*(?=<<)")
 _IN_USE = re.compile(rb"(\d{10}) (\d{5}) ([nf])[ \r][\r\n]")
 _LOOSE_ENTRY = re.compile(rb"[ \t]*(\d{1,10})[ \t]+(\d{1,5})[ \t]+([nf])[ \t]*(?:\r\n|\r|\n)?")
+_SECTION = re.compile(rb"(?<!start)xref\b|(?<!\d)\d{1,10}[\s\x00]+\d{1,5}[\s\x00]+obj\b")
 _STREAM_HEAD = re.compile(rb"[\s\x00]*\d{1,10}[\s\x00]+\d{1,5}[\s\x00]+obj\b")
 
 
@@ -117,6 +122,10 @@ class CrossReference:
     trailer: DictionaryObject
     # Whether the newest section is a cross-reference stream.
     is_stream: bool
+    # Where the newest section begins, as the file counts; None when the next one must say it all.
+    start: int | None
+    # All objects, where the next section must say it all.
+    places: Mapping[int, Place] = field(default_factory=dict)
 
     def place(self, number: int) -> Place:
         """Return where the newest version of an object lies; None when there is none."""
@@ -146,6 +155,7 @@ def read(data: bytes, start: int, shift: int, parse: Parser, budget: Budget) -> 
     finders: list[Finder] = []
     newest: DictionaryObject | None = None
     is_stream = False
+    start = _section_near(data, start + shift) - shift
     seen: set[int] = set()
     pending = [start]
     while pending:
@@ -167,7 +177,7 @@ def read(data: bytes, start: int, shift: int, parse: Parser, budget: Budget) -> 
         ] + pending
     if newest is None:
         raise SealingError("document_unreadable", reason="cross-reference")
-    return CrossReference(tuple(finders), newest, is_stream)
+    return CrossReference(tuple(finders), newest, is_stream, start)
 
 
 def _offset(trailer: DictionaryObject, key: str) -> int | None:
@@ -175,11 +185,25 @@ def _offset(trailer: DictionaryObject, key: str) -> int | None:
     return int(value) if isinstance(value, int | float) and value > 0 else None
 
 
+def _section_near(data: bytes, at: int) -> int:
+    """Return where the section really begins that should begin at a place, or the place itself.
+
+    Writers that miss it by some bytes are common enough for every reader to look around.
+    """
+    while at < len(data) and data[at] in _WHITE_SPACE:
+        at += 1
+    if data.startswith(b"xref", at) or _STREAM_HEAD.match(data, at):
+        return at
+    around = range(max(0, at - _MISSED), at + _MISSED)
+    near = [m.start() for m in _SECTION.finditer(data, around.start, around.stop + _HEAD_BYTES)]
+    return min((n for n in near if n in around), key=lambda n: abs(n - at), default=at)
+
+
 def _section(
     data: bytes, at: int, parse: Parser, budget: Budget
 ) -> tuple[list[Finder], DictionaryObject, bool]:
     if 0 <= at < len(data):
-        while at < len(data) and data[at] in b"\x00\t\n\x0c\r ":
+        while at < len(data) and data[at] in _WHITE_SPACE:
             at += 1
         if data.startswith(b"xref", at):
             return _table_section(data, at + 4, parse, budget)
