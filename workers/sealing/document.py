@@ -47,7 +47,10 @@ _WHITE_SPACE = b"\x00\t\n\x0c\r "
 _END_BYTES = 1024
 _COMMENT = re.compile(rb"%[^\r\n]*")
 _STARTXREF = re.compile(rb"startxref[\s\x00]+(\d{1,12})")
-_OBJECT_HEAD = re.compile(rb"[\s\x00]*(\d{1,10})[\s\x00]+(\d{1,5})[\s\x00]+obj\b[\s\x00]*")
+# Not in the middle of a number: an offset that is one too high would find object 3 where 13 stands.
+_OBJECT_HEAD = re.compile(
+    rb"(?:[\s\x00]+|(?<!\d))(\d{1,10})[\s\x00]+(\d{1,5})[\s\x00]+obj\b[\s\x00]*"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +220,9 @@ class Document:
         if len(self.data) - found.end() > _END_BYTES and scan.has_objects(self.data, found.end()):
             # A longer file was cut short, or another was hung onto it (ISO 32000-2, Annex I).
             raise CrossReferenceError(reason="no end of file")
+        if self.data.find(b"%%EOF", at) < 0 and self._has_revision_before(at):
+            # Some readers go by the last mark of an end and show the revision before.
+            raise SealingError("document_unreadable", reason="no end of file")
         start = int(found[1])
         # With junk before the header, offsets count from the header in most files, but not in all.
         if self.header and not self._is_section(start):
@@ -308,6 +314,12 @@ class Document:
         finally:
             if then_back:
                 stream.seek(before)
+
+    def _has_revision_before(self, end: int) -> bool:
+        """Say whether a revision ends before a place; the first part of a linearised file is none."""
+        at = self.data.rfind(b"startxref", 0, end)
+        found = _STARTXREF.match(self.data, at) if at >= 0 else None
+        return found is not None and int(found[1]) > 0
 
     def _is_section(self, offset: int) -> bool:
         return self.data.startswith(b"xref", offset) or bool(_OBJECT_HEAD.match(self.data, offset))

@@ -35,7 +35,9 @@ _PACKED = 4
 _TRAILER = 4096
 _LATEST_END = 1024
 
-_REFERENCES = re.compile(rb"(?<![\d.])(\d{1,10})[\s\x00]{1,8}(\d{1,5})[\s\x00]{1,8}R(?![A-Za-z0-9])")
+_REFERENCES = re.compile(
+    rb"(?<![\d.])(\d{1,10})[\s\x00]{1,8}(\d{1,5})[\s\x00]{1,8}R(?![A-Za-z0-9])"
+)
 _OBJECT_STREAM = re.compile(rb"/Type[\s\x00]*/ObjStm\b")
 _CROSS_REFERENCE = re.compile(rb"/Type[\s\x00]*/XRef\b")
 _CATALOGUE = re.compile(rb"/Type[\s\x00]*/Catalog\b")
@@ -103,9 +105,10 @@ class _Rebuilding:
         """Refuse a file whose end is missing: a revision of it may have been lost."""
         objects = self._scan.objects
         end = self._data.rfind(b"startxref")
-        if not objects or (end < 0 and not objects[-1].closed):
+        if not objects or (objects[-1].offset > end and not objects[-1].closed):
             raise _beyond_repair("cut short")
-        if end >= 0 and objects[-1].offset > end and len(self._data) - end > _LATEST_END:
+        if 0 <= end < objects[-1].offset and len(self._data) - end > _LATEST_END:
+            # Some readers find the end of an earlier revision here, others what came behind it.
             raise _beyond_repair("objects behind the end of file")
 
     def _places(self) -> dict[int, Place]:
@@ -232,9 +235,11 @@ class _Rebuilding:
             SealingError: `document_encrypted`, when one of them names encryption.
         """
         starts = [(at, min(at + _TRAILER, len(self._data))) for at in self._scan.trailers]
-        for found in self._scan.objects:
-            if found.data is not None and _CROSS_REFERENCE.search(self._text(found)):
-                starts.append((found.start, found.end))
+        starts += [
+            (found.start, found.end)
+            for found in self._scan.objects
+            if found.data is not None and _CROSS_REFERENCE.search(self._text(found))
+        ]
         for start, end in sorted(starts):
             stop = self._data.find(b"startxref", start, end)
             text = self._data[start : stop if stop >= 0 else end]

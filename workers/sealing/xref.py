@@ -30,7 +30,7 @@ _TRAILER = re.compile(rb"[\s\x00]*trailer[\s\x00]*(?=<<)")
 _IN_USE = re.compile(rb"(\d{10}) (\d{5}) ([nf])[ \r][\r\n]")
 _LOOSE_ENTRY = re.compile(rb"[ \t]*(\d{1,10})[ \t]+(\d{1,5})[ \t]+([nf])[ \t]*(?:\r\n|\r|\n)?")
 _SECTION = re.compile(rb"(?<!start)xref\b|(?<!\d)\d{1,10}[\s\x00]+\d{1,5}[\s\x00]+obj\b")
-_STREAM_HEAD = re.compile(rb"[\s\x00]*\d{1,10}[\s\x00]+\d{1,5}[\s\x00]+obj\b")
+_STREAM_HEAD = re.compile(rb"(?:[\s\x00]+|(?<!\d))\d{1,10}[\s\x00]+\d{1,5}[\s\x00]+obj\b")
 
 
 @dataclass(frozen=True, slots=True)

@@ -209,8 +209,8 @@ REFUSED = {
         "document_unreadable",
     ),
     "no catalogue": (classic({1: b"[]", 2: b"null"}), "document_unreadable"),
-    "wrong startxref": (
-        re.sub(rb"startxref\n\d+", b"startxref\n7", classic(objects())),
+    "damaged beyond repair": (
+        re.sub(rb"startxref\n\d+", b"startxref\n7", classic(objects())).replace(b"3 0 obj", b"3"),
         "document_unreadable",
     ),
     "a loop of cross-references": (
