@@ -1,65 +1,18 @@
-"""Every document of a corpus ends as its manifest says, within two seconds.
+"""Every document of a corpus ends as its manifest says, within two seconds."""
 
-A corpus is a folder of PDFs and a MANIFEST.csv with the columns `name` and `expected` (`stamp`,
-`reject` or `either`): the one that STAMPEDE_CORPUS names, or one that lies beside the checkout as
-`corpus` in some folder. Without one, documents that the tests make stand in.
-"""
-
-import csv
-import os
 import subprocess
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from deploy.specimen import SpecimenChain, make_specimen_chain
+from deploy.specimen import SpecimenChain
+from tests.corpus.cases import CASES, Case
 from tests.unit.sealing.conftest import AT, stamp
-from tests.unit.sealing.test_seal import BUILDS, REFUSED
 from workers.checking import check
 from workers.sealing import Sealed, SealingError, Signer, seal
 
-BESIDE = Path(__file__).parents[3].glob("*/corpus/MANIFEST.csv")
-NAMED = os.environ.get("STAMPEDE_CORPUS")
-MANIFEST = Path(NAMED) / "MANIFEST.csv" if NAMED else next(BESIDE, None)
 SECONDS = 2.0
-
-
-@dataclass(frozen=True)
-class Case:
-    """A document and how it must end."""
-
-    name: str
-    expected: str
-    content: bytes
-
-
-def cases() -> Iterator[Case]:
-    if MANIFEST is not None:
-        with MANIFEST.open(newline="") as rows:
-            for row in csv.DictReader(rows):
-                content = MANIFEST.with_name(row["name"]).read_bytes()
-                yield Case(row["name"], row["expected"], content)
-        return
-    for name, content in BUILDS.items():
-        yield Case(name, "stamp", content)
-    for name, (content, _) in REFUSED.items():
-        yield Case(name, "reject", content)
-
-
-CASES = list(cases())
-
-
-@pytest.fixture(scope="module")
-def chain(tmp_path_factory: pytest.TempPathFactory) -> SpecimenChain:
-    return make_specimen_chain(tmp_path_factory.mktemp("keys") / "chain")
-
-
-@pytest.fixture(scope="module")
-def signer(chain: SpecimenChain) -> Signer:
-    return Signer.from_pem(chain.signer_key.read_bytes(), chain.chain.read_bytes())
 
 
 def sealed(case: Case, signer: Signer) -> Sealed | None:

@@ -45,6 +45,18 @@ def test_what_is_no_pdf_is_refused(content: bytes) -> None:
 
 def test_a_document_cut_short_is_refused() -> None:
     assert refused(classic()[:40]) is Code.DOCUMENT_UNREADABLE
+    objects = b"1 0 obj\n<<>>\nendobj\n2 0 obj\n<</Type/Page"
+    assert refused(b"%PDF-1.7\n" + objects) is Code.DOCUMENT_UNREADABLE
+
+
+def test_a_document_that_lacks_nothing_but_the_line_at_its_end_is_the_workers_to_judge() -> None:
+    whole = classic(body=b"1 0 obj\n<<>>\nendobj\n")
+    assert refused(whole[: whole.rindex(b"startxref")]) is None
+
+
+def test_encryption_is_seen_where_the_line_at_the_end_is_missing() -> None:
+    whole = classic(b"<</Size 1/Encrypt 7 0 R>>", body=b"1 0 obj\n<<>>\nendobj\n")
+    assert refused(whole[: whole.rindex(b"startxref")]) is Code.DOCUMENT_ENCRYPTED
 
 
 @pytest.mark.parametrize(

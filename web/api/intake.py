@@ -111,10 +111,13 @@ def refuse_unstampable(document: bytes) -> None:
     if b"%PDF-" not in document[:1024]:
         raise ProblemError(Code.DOCUMENT_NOT_PDF)
     start = document.rfind(b"startxref")
-    if start < 0:
+    if start < 0 and not document.endswith(b"endobj", 0, document.rfind(b"obj") + 3):
+        # Only that line may be missing, which a worker can do without; but here an object has none
+        # of its end, or there are none at all.
         raise ProblemError(
             Code.DOCUMENT_UNREADABLE, "the end of the file is missing: it was cut short"
         )
+    start = start if start >= 0 else len(document)
     if _trailer_names_encryption(document, start):
         raise ProblemError(Code.DOCUMENT_ENCRYPTED)
 
