@@ -45,6 +45,7 @@ logging.getLogger("pypdf").setLevel(logging.CRITICAL)
 _WHITE_SPACE = b"\x00\t\n\x0c\r "
 # Readers look for the end of a file in so many of its last bytes.
 _END_BYTES = 1024
+_NEGATIVE_LENGTH = re.compile(rb"/Length[\s\x00]*-")
 _COMMENT = re.compile(rb"%[^\r\n]*")
 _STARTXREF = re.compile(rb"startxref[\s\x00]+(\d{1,12})")
 # Not in the middle of a number: an offset that is one too high would find object 3 where 13 stands.
@@ -117,8 +118,10 @@ class Document:
     def size(self) -> int:
         """Return the number that the next new object gets."""
         size = self.trailer.get("/Size")
-        if not isinstance(size, int) or not 0 < size <= xref.MAX_OBJECTS:
-            raise SealingError("document_unreadable", reason="size")
+        if not isinstance(size, int) or size <= 0:
+            raise CrossReferenceError(reason="size")
+        if size > xref.MAX_OBJECTS:
+            raise SealingError("document_unprocessable", reason="object numbers")
         return int(size)
 
     def dictionary(self, value: Any, what: str) -> DictionaryObject:
@@ -151,7 +154,7 @@ class Document:
             return self._objects[number]
         if number in self._reading:
             raise SealingError("document_unprocessable", reason="reference loop")
-        self.budget.spend(OBJECT)
+        self.budget.spend(OBJECT + self.xref.effort)
         self._reading.add(number)
         try:
             found = self._read(number)
@@ -217,7 +220,9 @@ class Document:
         found = _STARTXREF.match(self.data, at) if at >= 0 else None
         if found is None:
             raise CrossReferenceError(reason="no startxref")
-        if len(self.data) - found.end() > _END_BYTES and scan.has_objects(self.data, found.end()):
+        if len(self.data) - found.end() > _END_BYTES and scan.has_objects(
+            self.data, found.end(), self.budget
+        ):
             # A longer file was cut short, or another was hung onto it (ISO 32000-2, Annex I).
             raise CrossReferenceError(reason="no end of file")
         if self.data.find(b"%%EOF", at) < 0 and self._has_revision_before(at):
@@ -305,7 +310,10 @@ class Document:
             pass
         stream.seek(-1 if byte else 0, os.SEEK_CUR)
         try:
-            return read_object(stream, self)  # type: ignore[arg-type]
+            found = read_object(stream, self)  # type: ignore[arg-type]
+            if isinstance(found, StreamObject):
+                self._refuse_negative_length(position)
+            return found
         except SealingError:
             raise
         except Exception as error:
@@ -314,6 +322,12 @@ class Document:
         finally:
             if then_back:
                 stream.seek(before)
+
+    def _refuse_negative_length(self, position: int) -> None:
+        """Refuse a stream with less than nothing in it, which pypdf and some others make do with."""
+        end = self.data.find(b"stream", position)
+        if _NEGATIVE_LENGTH.search(self.data, position, end):
+            raise SealingError("document_unprocessable", reason="negative length")
 
     def _has_revision_before(self, end: int) -> bool:
         """Say whether a revision ends before a place; the first part of a linearised file is none."""
@@ -331,7 +345,7 @@ def _refusal(error: BaseException) -> SealingError:
     while cause is not None:
         if isinstance(cause, SealingError):
             return cause
-        if isinstance(cause, RecursionError | LimitReachedError | MemoryError):
+        if isinstance(cause, RecursionError | LimitReachedError | MemoryError | OverflowError):
             return SealingError("document_unprocessable", reason="limits")
         cause = cause.__cause__
     return SealingError("document_unreadable", reason="syntax")

@@ -28,9 +28,11 @@ from workers.sealing.xref import MAX_OBJECTS, CrossReference, InFile, InStream, 
 
 T = TypeVar("T")
 
-# What a reference takes out of the budget, and an object of an object stream.
+# What a reference takes out of the budget, and one number before the objects of an object stream.
 _REFERENCE = 1
-_PACKED = 4
+_PACKED = 3
+# So many bytes of text cost one.
+_SEARCHED = 32
 # A trailer that cannot be parsed is looked through this far.
 _TRAILER = 4096
 _LATEST_END = 1024
@@ -195,11 +197,11 @@ class _Rebuilding:
     def _refuse_missing(self, places: dict[int, Place]) -> None:
         """Refuse a document that refers to objects it does not have: they may be what was damaged."""
         for _, text in self._texts(places):
-            references = _REFERENCES.findall(text)
-            self._document.budget.spend(_REFERENCE * len(references))
-            for number, generation in references:
-                place = places.get(int(number))
-                if place is None or getattr(place, "generation", 0) != int(generation):
+            self._document.budget.spend(len(text) // _SEARCHED)
+            for reference in _REFERENCES.finditer(text):
+                self._document.budget.spend(_REFERENCE)
+                place = places.get(int(reference[1]))
+                if place is None or getattr(place, "generation", 0) != int(reference[2]):
                     raise _beyond_repair("an object is missing")
 
     def _trailer(self, places: dict[int, Place]) -> DictionaryObject:
@@ -243,6 +245,7 @@ class _Rebuilding:
         for start, end in sorted(starts):
             stop = self._data.find(b"startxref", start, end)
             text = self._data[start : stop if stop >= 0 else end]
+            self._document.budget.spend(len(text))
             if _ENCRYPTION.search(text):
                 raise SealingError("document_encrypted")
             try:

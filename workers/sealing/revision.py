@@ -20,6 +20,9 @@ from pypdf.generic import (
 from workers.sealing.document import Document
 from workers.sealing.xref import InFile, InStream, Place
 
+# What a number that is taken, though the document's /Size says otherwise, takes out of the budget.
+_TAKEN = 4
+
 
 class Revision:
     """Collects the objects of a revision and writes it."""
@@ -35,7 +38,9 @@ class Revision:
 
     def reserve(self) -> int:
         """Return a number for a new object, also where the document's /Size is too small."""
-        while self._document.xref.place(self._next) is not None:
+        document = self._document
+        while document.xref.place(self._next) is not None:
+            document.budget.spend(_TAKEN + document.xref.effort)
             self._next += 1
         number = self._next
         self._next += 1

@@ -16,7 +16,8 @@ _WORD = 4
 # An object's two numbers and the blanks between them are looked for in so many bytes before `obj`.
 _HEAD_BYTES = 64
 
-_HEAD = re.compile(rb"(?<![\d.+-])(\d{1,10})[\s\x00]+(\d{1,5})[\s\x00]+\Z")
+# Read backwards from `obj`: generation, then number.
+_HEAD = re.compile(rb"[\s\x00]+(\d{1,5})[\s\x00]+(\d{1,10})(?![\d.+-])")
 _LENGTH = re.compile(rb"/Length[\s\x00]+(\d{1,10})(?:[\s\x00]+(\d{1,5})[\s\x00]+R\b)?")
 _DATA_ENDS = re.compile(rb"[\s\x00]{0,4}end(?:stream|obj)")
 _OPENS_DICTIONARY = re.compile(rb"[\s\x00]*<<")
@@ -94,10 +95,11 @@ def scan(data: bytes, budget: Budget) -> Scan:
     return found
 
 
-def has_objects(data: bytes, start: int) -> bool:
+def has_objects(data: bytes, start: int, budget: Budget) -> bool:
     """Say whether an object begins behind a place of the file, be it in a stream's data."""
     at = data.find(b"obj", start)
     while at >= 0:
+        budget.spend(_WORD)
         if _head(data, at) is not None:
             return True
         at = data.find(b"obj", at + 3)
@@ -123,11 +125,11 @@ class _Word:
 def _head(data: bytes, at: int) -> Found | None:
     """Return the definition that a word `obj` begins, if it does."""
     before = max(0, at - _HEAD_BYTES)
-    numbers = _HEAD.search(data[before:at])
+    numbers = _HEAD.match(data[before:at][::-1])
     if numbers is None or _REGULAR.match(data, at + 3):
         return None
-    offset = before + numbers.start()
-    return Found(int(numbers[1]), int(numbers[2]), offset, at + 3, at + 3)
+    number, generation = int(numbers[2][::-1]), int(numbers[1][::-1])
+    return Found(number, generation, at - numbers.end(), at + 3, at + 3)
 
 
 def _close(current: Found, end: int) -> None:

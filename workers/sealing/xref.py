@@ -6,8 +6,10 @@ objects. The cost does not grow with the number of objects beyond that decoding.
 """
 
 import re
+from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 from pypdf.generic import DictionaryObject, StreamObject
@@ -20,6 +22,12 @@ from workers.sealing.streams import decoded
 MAX_SECTIONS = 4096
 MAX_OBJECTS = 8_388_607
 _ENTRY = 20
+# What an entry that is not 20 bytes long takes out of the budget.
+_LOOSE = 3
+# Ranges of a cross-reference stream that are not in order, and so are gone through one by one.
+_MAX_DISORDER = 64
+# Beyond every file.
+_FAR = 1 << 48
 # A section is looked for so many bytes before and behind where it should be.
 _MISSED = 32
 _HEAD_BYTES = 24
@@ -85,18 +93,27 @@ class _LooseTable:
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """The decoded rows of a cross-reference stream: `widths` bytes for type and two fields."""
+    """The decoded rows of a cross-reference stream: `widths` bytes for type and two fields.
+
+    A range is its first number, how many there are, and how many rows stand before it; `starts` are
+    the first numbers, where they are in order.
+    """
 
     rows: bytes
     widths: tuple[int, int, int]
-    ranges: tuple[tuple[int, int], ...]
+    ranges: tuple[tuple[int, int, int], ...]
+    starts: tuple[int, ...]
 
     def find(self, number: int) -> tuple[bool, Place]:
-        before = 0
-        for first, count in self.ranges:
+        if self.starts:
+            at = bisect_right(self.starts, number) - 1
+            if at < 0:
+                return False, None
+            first, count, before = self.ranges[at]
+            return self._row(before + number - first) if number < first + count else (False, None)
+        for first, count, before in self.ranges:
             if first <= number < first + count:
                 return self._row(before + number - first)
-            before += count
         return False, None
 
     def _row(self, index: int) -> tuple[bool, Place]:
@@ -126,6 +143,11 @@ class CrossReference:
     start: int | None
     # All objects, where the next section must say it all.
     places: Mapping[int, Place] = field(default_factory=dict)
+
+    @property
+    def effort(self) -> int:
+        """Return what looking a number up takes out of the budget, beyond the object itself."""
+        return len(self.finders) // 4
 
     def place(self, number: int) -> Place:
         """Return where the newest version of an object lies; None when there is none."""
@@ -182,7 +204,7 @@ def read(data: bytes, start: int, shift: int, parse: Parser, budget: Budget) -> 
 
 def _offset(trailer: DictionaryObject, key: str) -> int | None:
     value = trailer.get(key)
-    return int(value) if isinstance(value, int | float) and value > 0 else None
+    return int(value) if isinstance(value, int | float) and 0 < value < _FAR else None
 
 
 def _section_near(data: bytes, at: int) -> int:
@@ -229,7 +251,7 @@ def _table_section(
             finders.append(_Table(data, first, count, start).find)
             at = end
         else:
-            entries, at = _loose_entries(data, start, first, count)
+            entries, at = _loose_entries(data, start, first, count, budget)
             finders.append(_LooseTable(entries).find)
     trailer_at = _TRAILER.match(data, at)
     if trailer_at is None:
@@ -245,9 +267,12 @@ def _is_regular(data: bytes, start: int, end: int) -> bool:
     return _IN_USE.match(data, start) is not None and _IN_USE.match(data, end - _ENTRY) is not None
 
 
-def _loose_entries(data: bytes, at: int, first: int, count: int) -> tuple[dict[int, Place], int]:
+def _loose_entries(
+    data: bytes, at: int, first: int, count: int, budget: Budget
+) -> tuple[dict[int, Place], int]:
     entries: dict[int, Place] = {}
     for number in range(first, first + count):
+        budget.spend(_LOOSE)
         entry = _LOOSE_ENTRY.match(data, at)
         if entry is None:
             raise SealingError("document_unreadable", reason="cross-reference entry")
@@ -262,16 +287,23 @@ def _stream_section(stream: Any, budget: Budget) -> tuple[list[Finder], Dictiona
     size = stream.get("/Size")
     widths = stream.get("/W")
     index = stream.get("/Index", [0, size])
-    numbers = [*(widths or ()), *(index or ()), size]
+    if not isinstance(widths, list) or not isinstance(index, list):
+        raise SealingError("document_unreadable", reason="cross-reference stream")
+    numbers = [*widths, *index, size]
     if (
-        not isinstance(widths, list)
-        or len(widths) != 3
+        len(widths) != 3
         or len(index) % 2
         or not all(isinstance(n, int) and 0 <= n <= MAX_OBJECTS for n in numbers)
         or max(widths) > 8
     ):
         raise SealingError("document_unreadable", reason="cross-reference stream")
-    ranges = tuple((int(index[i]), int(index[i + 1])) for i in range(0, len(index), 2))
+    firsts, counts = [int(n) for n in index[::2]], [int(n) for n in index[1::2]]
+    befores = accumulate(counts, initial=0)
+    ranges = tuple(zip(firsts, counts, befores, strict=False))
+    in_order = all(a + n <= b for a, n, b in zip(firsts, counts, firsts[1:], strict=False))
+    if not in_order and len(ranges) > _MAX_DISORDER:
+        raise SealingError("document_unprocessable", reason="cross-reference stream")
     content = decoded(stream, "cross-reference stream", budget)
-    rows = _Rows(content, (int(widths[0]), int(widths[1]), int(widths[2])), ranges)
+    starts = tuple(firsts) if in_order else ()
+    rows = _Rows(content, (int(widths[0]), int(widths[1]), int(widths[2])), ranges, starts)
     return [rows.find], stream, True
