@@ -108,9 +108,8 @@ class Stamper:
         if sealed.document_sha256 != claim.document_sha256:
             raise DocumentChangedError("the stored document differs from the accepted one")
         key = documents.result_key(claim.job_id, claim.attempt)
-        content = sealed.bytes
-        self._documents.put(key, content)
-        result = Result(key=key, length=len(content), sha256=sealed.sha256)
+        self._documents.put(key, sealed.chunks)
+        result = Result(key=key, length=sum(map(len, sealed.chunks)), sha256=sealed.sha256)
         with self._database.transaction() as connection:
             changed = jobs.finish(connection, claim, result)
         if changed is None:

@@ -127,8 +127,9 @@ def without_pages(letter: bytes) -> bytes:
 
 
 def misplaced(letter: bytes) -> bytes:
-    """Return the letter with a cross-reference that points beside every object."""
-    return letter.replace(b"%PDF-1.7\n", b"%PDF-1.7\n%moved by a few bytes\n")
+    """Return the letter with a cross-reference that points beside every object, and one gone."""
+    moved = letter.replace(b"%PDF-1.7\n", b"%PDF-1.7\n%moved by a few bytes\n")
+    return moved.replace(b"4 0 obj", b"4 0 odj")
 
 
 @pytest.mark.parametrize(
