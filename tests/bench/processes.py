@@ -1,4 +1,4 @@
-"""CPU time of a running system, process by process, as the kernel accounts for it (Linux)."""
+"""CPU time and memory of running processes, as the kernel accounts for them (Linux)."""
 
 import os
 from pathlib import Path
@@ -11,6 +11,16 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 def cpu_seconds(pid: int) -> float:
     """Return user and system time of a process, its living descendants and its ended children."""
     return sum(_own(each) for each in (pid, *descendants(pid)))
+
+
+def peak_memory() -> int:
+    """Return the most bytes of memory that this process has held since its program began.
+
+    Not getrusage's ru_maxrss, which begins with what the parent held when it made this process.
+    """
+    status = Path("/proc/self/status").read_text()
+    (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024
 
 
 def _own(pid: int) -> float:

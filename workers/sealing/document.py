@@ -36,6 +36,8 @@ MAX_NODES = 200_000
 _SHORT = 64 * 1024
 # Where the end of an object is looked for.
 _LONG = 8 * 1024 * 1024
+# So many bytes of the numbers before the objects of an object stream cost one.
+_PAIR = 4
 # A trailer is shorter.
 _TRAILER = 4096
 
@@ -61,6 +63,15 @@ class Source:
     content: bytes
     start: int
     end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """What an object stream holds: number and place of each object, counted from `first`."""
+
+    content: bytes
+    first: int
+    pairs: list[bytes]
 
 
 class Document:
@@ -97,7 +108,7 @@ class Document:
         self._stream = Metered(data, self.budget)
         self._objects: dict[int, Any] = {}
         self._texts: dict[int, bytes] = {}
-        self._object_streams: dict[int, bytes] = {}
+        self._object_streams: dict[int, Packed] = {}
         self._reading: set[int] = set()
         self.header = data.find(b"%PDF-", 0, 1024)
         if self.header < 0:
@@ -199,20 +210,29 @@ class Document:
         self.budget.spend(2 * len(text))
         return self._parse_alone(text)[0]
 
-    def unpacked(self, number: int) -> bytes:
+    def unpacked(self, number: int) -> Packed:
         """Return the content of an object stream (ISO 32000-2, 7.5.7).
 
         Raises:
             SealingError: `document_unreadable`, `document_unprocessable`.
         """
+        known = self._object_streams.get(number)
+        if known is not None:
+            return known
         container = self.get_object(number)
         if not isinstance(container, StreamObject) or container.get("/Type") != "/ObjStm":
             raise CrossReferenceError(reason="object stream")
-        content = self._object_streams.get(number)
-        if content is None:
-            content = decoded(container, "object stream", self.budget)
-            self._object_streams[number] = content
-        return content
+        content = decoded(container, "object stream", self.budget)
+        first = self.resolve(container.get("/First"))
+        if not isinstance(first, int) or not 0 <= first <= len(content):
+            raise CrossReferenceError(reason="object stream")
+        pairs = content[:first]
+        self.budget.spend(len(pairs) // _PAIR)
+        if b"%" in pairs:
+            pairs = _COMMENT.sub(b" ", pairs)
+        packed = Packed(content, int(first), pairs.split())
+        self._object_streams[number] = packed
+        return packed
 
     def _read_sections(self) -> CrossReference:
         """Read the cross-reference that the end of the file points to."""
@@ -247,22 +267,20 @@ class Document:
 
     def _source_in_stream(self, number: int, place: InStream) -> Source | None:
         """Find an object in an object stream."""
-        content = self.unpacked(place.stream)
-        first = self.resolve(self.get_object(place.stream).get("/First"))
-        if not isinstance(first, int) or not 0 <= first <= len(content):
-            raise CrossReferenceError(reason="object stream")
-        pairs = _COMMENT.sub(b" ", content[:first]).split()
+        packed = self.unpacked(place.stream)
+        pairs = packed.pairs
         wanted, index = b"%d" % number, place.index
         try:
             # The index is the writer's word; the number is what counts.
             if 2 * index + 1 >= len(pairs) or pairs[2 * index] != wanted:
+                self.budget.spend(len(pairs) // 2)
                 index = pairs[::2].index(wanted)
-            start = first + int(pairs[2 * index + 1])
+            start = packed.first + int(pairs[2 * index + 1])
             after = pairs[2 * index + 3 : 2 * index + 4]
-            end = first + int(after[0]) if after else len(content)
+            end = packed.first + int(after[0]) if after else len(packed.content)
         except (ValueError, IndexError):
             return None
-        return Source(content, start, end)
+        return Source(packed.content, start, end)
 
     def _parse_source(self, source: Source, number: int | None = None) -> Any:
         """Parse an object's own text: cut out where it is short, and only if that is all of it."""

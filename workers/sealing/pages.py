@@ -13,8 +13,9 @@ from workers.sealing.errors import SealingError
 
 INHERITED = ("/Resources", "/MediaBox", "/CropBox", "/Rotate")
 
-# An array of nothing but references, as every writer makes it.
-_KIDS = re.compile(rb"/Kids[\s\x00]*\[([\d\s\x00R]*)\]")
+_KIDS = re.compile(rb"/Kids[\s\x00]*\[")
+# An array of nothing but references, as every writer makes it, holds nothing else.
+_OF_REFERENCES = b"0123456789R\x00\t\n\x0c\r "
 # What one of them takes out of the budget, where all are read.
 _REFERENCE = 8
 # Shorter ones are not worth the detour.
@@ -113,7 +114,7 @@ def find(document: Document, wanted: int | str) -> Page:
         raise SealingError("document_unreadable", reason="page tree")
     index = tree.count - 1 if wanted == "last" else int(wanted) - 1
     if 0 <= index < tree.count:
-        page = _descend(document, root, index)
+        page = _descend(document, root, tree, index)
         if page is not None:
             return page
     # The counts are missing or lie: walk the whole tree.
@@ -150,47 +151,57 @@ def _long_node(document: Document, reference: IndirectObject) -> _Node | None:
     source = document.source(reference.idnum)
     if source is None or source.end - source.start < _LONG:
         return None
-    found = _KIDS.search(source.content, source.start, source.end)
-    if found is None or found.end() - found.start() < _LONG:
+    content = source.content
+    found = _KIDS.search(content, source.start, source.end)
+    end = content.find(b"]", found.end(), source.end) if found is not None else -1
+    if found is None or end - found.end() < _LONG:
         return None
-    before = source.content[source.start : found.start()]
-    after = source.content[found.end() : source.end]
-    rest = before + after
+    kids = content[found.end() : end]
+    before = content[source.start : found.start()]
+    rest = before + content[end + 1 : source.end]
+    if kids.translate(None, _OF_REFERENCES):
+        return None
     # Only where nothing else could be mistaken for the array: no strings, one such key.
     if b"(" in rest or b"/Kids" in rest or b"%" in rest or before.count(b"<<") != 1:
         return None
     values = document.parse(rest)
     if not isinstance(values, DictionaryObject):
         return None
-    return _Node(values, _References(found[1], document))
+    return _Node(values, _References(kids, document))
 
 
-def _descend(document: Document, reference: Any, index: int) -> Page | None:
-    """Go straight to a page by the counts of the tree; None when they lead nowhere."""
+def _descend(document: Document, reference: Any, tree: _Node, index: int) -> Page | None:
+    """Go straight to a page by the counts of the tree; None when they lead nowhere.
+
+    `reference` is that of the root, and `tree` is the root itself.
+    """
+    node: _Node | None = tree
     number = index + 1
     inherited: dict[str, PdfObject] = {}
     seen: set[int] = set()
     must_be_page = False
     while True:
-        node = _node(document, reference)
         if node is None or not isinstance(reference, IndirectObject):
             return None
         if reference.idnum in seen or len(seen) > MAX_DEPTH:
             raise SealingError("document_unprocessable", reason="page tree")
         seen.add(reference.idnum)
-        if node.kids is None:
+        kids = node.kids
+        if kids is None:
             page = Page(number, reference, node.values, inherited, document)
             return page if index == 0 else None
         if must_be_page:
             return None
         inherited = _inherit(inherited, node.values)
-        if len(node.kids) == node.count:
+        if len(kids) == node.count:
             # As many pages as kids: each kid should be a page, and none is looked at in passing.
-            if index >= len(node.kids):
+            if index >= len(kids):
                 return None
-            reference, index, must_be_page = node.kids[index], 0, True
+            reference, index, must_be_page = kids[index], 0, True
+            node = _node(document, reference)
             continue
-        for kid in node.kids:
+        below: _Node | None = None
+        for kid in kids:
             below = _node(document, kid)
             if below is None:
                 return None
@@ -200,6 +211,7 @@ def _descend(document: Document, reference: Any, index: int) -> Page | None:
             index -= below.count
         else:
             return None
+        node = below
 
 
 def _walk(document: Document, root: Any) -> Iterator[Page]:

@@ -17,7 +17,6 @@ from pypdf.generic import (
     IndirectObject,
     NameObject,
     NumberObject,
-    StreamObject,
 )
 
 from workers.sealing.document import Document
@@ -164,15 +163,11 @@ class _Rebuilding:
 
     def _unpack(self, number: int) -> Iterator[tuple[int, bytes]]:
         """Yield the objects of an object stream with their texts, in its order."""
-        container = self._document.get_object(number)
-        first = container.get("/First") if isinstance(container, StreamObject) else None
-        content = self._document.unpacked(number)
-        if not isinstance(first, int) or not 0 <= first <= len(content):
-            raise _beyond_repair("object stream")
-        pairs = content[:first].split()
-        self._document.budget.spend(_PACKED * len(pairs))
+        packed = self._document.unpacked(number)
+        content, first = packed.content, packed.first
+        self._document.budget.spend(_PACKED * len(packed.pairs))
         try:
-            numbers = [int(pair[:11]) for pair in pairs]
+            numbers = [int(pair[:11]) for pair in packed.pairs]
         except ValueError as error:
             raise _beyond_repair("object stream") from error
         starts = numbers[1::2]
