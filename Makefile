@@ -4,6 +4,7 @@ PORT ?= 8000
 HOST ?= 127.0.0.1
 DATA ?= ./var
 FLOWER_PORT ?= $(shell expr $(PORT) + 1000)
+SECONDS ?= 60
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -39,6 +40,10 @@ test-all: $(DEVELOPMENT) ## Install pdfsig, qpdf, Chromium and SoftHSM, and test
 bench: $(DEVELOPMENT) ## Measure the engine and the whole pipeline
 	$(PY) -m tests.bench.engine
 	$(PY) -m tests.bench.pipeline
+
+.PHONY: fuzz
+fuzz: $(DEVELOPMENT) ## Seal mutated documents for SECONDS=60 and hold every result to account
+	$(PY) -m tests.fuzz --seconds $(SECONDS)
 
 .PHONY: lint
 lint: $(DEVELOPMENT) ## Check format, style, types and the direction of imports
