@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from deploy.sample import sample_letter, sample_of
 from deploy.specimen import SpecimenChain, make_specimen_chain
+from tests.bench.large import peak_memory_ratio
 from tests.unit.sealing.conftest import SERIAL, Seal, stamp
 from tests.unit.sealing.documents import classic, objects, streamed
 from workers.checking import check
@@ -267,7 +268,9 @@ def test_a_damaged_document_is_sealed_or_refused_but_never_a_surprise(
     assert result.bytes.startswith(bytes(document))
 
 
-def test_the_byte_range_is_right_beyond_one_hundred_million_bytes(sealed: Seal) -> None:
+def test_the_byte_range_is_right_beyond_one_hundred_million_bytes(
+    sealed: Seal, root: bytes
+) -> None:
     result = sealed(sample_of(100_500_000))
     found = re.search(rb"/ByteRange\[0 (\d+) (\d+) (\d+)\]", result.revision)
     assert found is not None
@@ -276,6 +279,12 @@ def test_the_byte_range_is_right_beyond_one_hundred_million_bytes(sealed: Seal) 
     assert whole[before : before + 1] == b"<"
     assert whole[after - 1 : after] == b">"
     assert after + length == len(whole)
+    assert check(whole, trust_roots_pem=root).good
+
+
+def test_a_large_document_is_held_once() -> None:
+    """Read, sealed and stored as a worker does: a second copy would show."""
+    assert peak_memory_ratio(50_000_000) < 1.5
 
 
 def test_a_chain_is_made_once_and_its_key_is_private(tmp_path: Path) -> None:
