@@ -1,6 +1,7 @@
 """Draws stamps on a PDF and signs it: bytes in, bytes out.
 
     document.py    reads the few objects that are needed     xref.py, streams.py   finds them
+    repair.py      finds them where the file is damaged      scan.py               by its text alone
     pages.py       straight to one page of the tree
     placement.py   where on the page
     appearance.py, lettering.py, matrix.py   what is drawn   design.py      an issuer's own stamp

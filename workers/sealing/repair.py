@@ -222,7 +222,8 @@ class _Rebuilding:
                 )
         if len(roots) != 1:
             raise _beyond_repair("no catalogue" if not roots else "several catalogues")
-        trailer[NameObject("/Size")] = NumberObject(max(places, default=0) + 1)
+        # Numbers of old cross-reference streams, which are left out, are not given again.
+        trailer[NameObject("/Size")] = NumberObject(max({0, *places, *self._latest}) + 1)
         return trailer
 
     def _trailers(self) -> Iterator[DictionaryObject]:

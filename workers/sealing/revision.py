@@ -18,10 +18,14 @@ from pypdf.generic import (
 )
 
 from workers.sealing.document import Document
+from workers.sealing.errors import SealingError
 from workers.sealing.xref import InFile, InStream, Place
 
 # What a number that is taken, though the document's /Size says otherwise, takes out of the budget.
 _TAKEN = 4
+
+
+_MAX_GENERATION = 65_535
 
 
 class Revision:
@@ -52,7 +56,7 @@ class Revision:
 
     def replace(self, reference: IndirectObject, value: Any) -> None:
         """Define a changed version of an object that the document has."""
-        self.put(reference.idnum, serialise(value), generation=reference.generation)
+        self.put(reference.idnum, serialise(value), generation=self._generation(reference))
 
     def extend(
         self, reference: IndirectObject, values: DictionaryObject, key: str, value: Any
@@ -64,13 +68,26 @@ class Revision:
         text = self._document.text(reference.idnum)
         if key not in values and text is not None and text.rstrip().endswith(b">>"):
             written = text.rstrip()[:-2] + key.encode() + b" " + serialise(value) + b">>"
-            self.put(reference.idnum, written, generation=reference.generation)
+            self.put(reference.idnum, written, generation=self._generation(reference))
             return
         changed = DictionaryObject()
         for each in values:
             changed[NameObject(each)] = values.raw_get(each)
         changed[NameObject(key)] = value
         self.replace(reference, changed)
+
+    def _generation(self, reference: IndirectObject) -> int:
+        """Return the generation of an object that the document has.
+
+        Raises:
+            SealingError: `document_unreadable`, when it is referred to by another: some readers find
+                the object all the same, and others find none.
+        """
+        place = self._document.xref.place(reference.idnum)
+        generation = place.generation if isinstance(place, InFile) else 0
+        if generation != reference.generation or generation > _MAX_GENERATION:
+            raise SealingError("document_unreadable", reason="generation")
+        return generation
 
     def write(self) -> bytes:
         """Return the revision's bytes, which stand directly behind the document's."""

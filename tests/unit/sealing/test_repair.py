@@ -255,6 +255,17 @@ def test_encryption_is_seen_in_a_damaged_document_too(document: bytes, sealed: S
     assert refusal.value.code == "document_encrypted"
 
 
+@pytest.mark.parametrize("generation", [b"1", b"99999999999"])
+def test_a_form_referred_to_by_another_generation_is_refused(
+    generation: bytes, sealed: Seal
+) -> None:
+    made = objects(catalogue=b"/AcroForm 20 %s R" % generation) | {20: b"<</Fields[]>>"}
+    for document in (classic(made), streamed(made)):
+        with pytest.raises(SealingError) as refusal:
+            sealed(document)
+        assert refusal.value.code == "document_unreadable"
+
+
 def test_absurd_object_numbers_are_not_repaired(sealed: Seal) -> None:
     document = WRONG(TABLE.replace(b"xref\n0 1", b"9999999999 0 obj\n1\nendobj\nxref\n0 1"))
     with pytest.raises(SealingError) as refusal:
