@@ -15,6 +15,7 @@ import obstore
 from obstore.exceptions import NotFoundError
 from obstore.store import LocalStore, ObjectStore, from_url
 
+from common.identifiers import new_id
 from common.settings import Settings
 
 # The last two digits of a job's id, which are random.
@@ -106,6 +107,11 @@ def original_key(job_id: UUID) -> str:
 def result_key(job_id: UUID, attempt: int) -> str:
     """Return where an attempt's stamped file lies; another attempt never writes there."""
     return f"{_folder_of(job_id)}/stamped-{attempt}.pdf"
+
+
+def upgraded_key(job_id: UUID, attempt: int) -> str:
+    """Return a new place for a stamped file that got its timestamp later; no other is the same."""
+    return f"{_folder_of(job_id)}/stamped-{attempt}-{new_id()}.pdf"
 
 
 def _folder_of(job_id: UUID) -> str:

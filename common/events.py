@@ -20,10 +20,11 @@ class EventType(StrEnum):
     STAMPED = "job.stamped"
     FAILED = "job.failed"
     CANCELLED = "job.cancelled"
+    UPGRADED = "job.upgraded"
 
 
 # A partner asked for the job, so its acceptance is not told again by webhook.
-TOLD_BY_WEBHOOK = frozenset({EventType.STAMPED, EventType.FAILED, EventType.CANCELLED})
+TOLD_BY_WEBHOOK = frozenset(set(EventType) - {EventType.ACCEPTED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,7 @@ def message(
     Built from stored values only, so that every attempt sends the same bytes.
     """
     links = {"job": f"{public_url}/v1/jobs/{job_id}"}
-    if type == EventType.STAMPED:
+    if type in (EventType.STAMPED, EventType.UPGRADED):
         links["document"] = f"{public_url}/v1/jobs/{job_id}/document"
     return orjson.dumps(
         {

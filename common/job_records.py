@@ -38,6 +38,8 @@ class JobRecord:
     result_key: str | None
     result_bytes: int | None
     result_sha256: bytes | None
+    signature_level: str | None = None
+    earlier_sha256: bytes | None = None
     problem_code: Code | None
     problem_facts: Mapping[str, Any]
     receipt: str
@@ -70,8 +72,9 @@ class Page:
 _SELECT = f"""
 select id, partner_id, mode, state, lane, ticket, attempt, lost_leases, {serials.OF_JOB},
        placements, external_reference, metadata, document_name, document_bytes, document_sha256,
-       result_key, result_bytes, result_sha256, problem_code, problem_facts, receipt, accepted_at,
-       started_at, finished_at
+       result_key, result_bytes, result_sha256,
+       case when state = 'stamped' then coalesce(signature_level, 'B-B') end as signature_level,
+       earlier_sha256, problem_code, problem_facts, receipt, accepted_at, started_at, finished_at
 from jobs
 """
 

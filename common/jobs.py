@@ -23,6 +23,7 @@ from sqlalchemy import Connection, Row, text
 
 from common import events, ledger, serials
 from common.events import EventType, Happened
+from common.levels import Level
 from common.partners import Mode
 from common.placements import Placement
 from common.problems import Code
@@ -92,11 +93,17 @@ class Claim:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """The stamped file: where it is stored, its length in bytes, and its SHA-256."""
+    """The stamped file: where it is stored, its length in bytes, its SHA-256 and signature level.
+
+    One that is to be upgraded has room for a timestamp; see `upgrades.py`.
+    """
 
     key: str
     length: int
     sha256: bytes
+    level: Level = Level.B_B
+    to_be_upgraded: bool = False
+    evidence_until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +211,9 @@ def finish(connection: Connection, claim: Claim, result: Result) -> Changed | No
     won = connection.execute(
         text(
             "update jobs set state = 'stamped', lease_until = null, finished_at = now(),"
-            " result_key = :key, result_bytes = :bytes, result_sha256 = :sha256"
+            " result_key = :key, result_bytes = :bytes, result_sha256 = :sha256,"
+            " signature_level = :level, evidence_until = :evidence_until,"
+            " upgrade_at = case when :to_be_upgraded then now() end"
             " where id = :id and state = 'stamping' and attempt = :attempt"
         ),
         {
@@ -213,6 +222,9 @@ def finish(connection: Connection, claim: Claim, result: Result) -> Changed | No
             "key": result.key,
             "bytes": result.length,
             "sha256": result.sha256,
+            "level": result.level,
+            "evidence_until": result.evidence_until,
+            "to_be_upgraded": result.to_be_upgraded,
         },
     ).rowcount
     if not won:

@@ -107,6 +107,14 @@ jobs = Table(
     Column("result_key", Text),
     Column("result_bytes", BigInteger),
     Column("result_sha256", LargeBinary),
+    # Null for what was stamped before levels were recorded: B-B.
+    Column("signature_level", Text),
+    # When a timestamp is fetched for a file that had to do without; null: not wanted, or there.
+    _time("upgrade_at"),
+    # Until when the revocation data in such a file holds; null: it has none.
+    _time("evidence_until"),
+    # Of the file as it was before its timestamp came.
+    Column("earlier_sha256", LargeBinary),
     Column("problem_code", Text),
     Column("problem_facts", JSONB),
     Column("receipt", Text, nullable=False),
@@ -120,6 +128,8 @@ jobs = Table(
     CheckConstraint("jsonb_typeof(placements) = 'array' and placements <> '[]'", name="placements"),
     CheckConstraint("(state = 'stamping') = (lease_until is not null)", name="lease"),
     CheckConstraint("(state = 'stamped') = (result_key is not null)", name="result"),
+    CheckConstraint("signature_level in ('B-B', 'B-T', 'B-LT')", name="signature_level"),
+    CheckConstraint("upgrade_at is null or state = 'stamped'", name="upgrade"),
     CheckConstraint("(state = 'failed') = (problem_code is not null)", name="problem"),
     CheckConstraint(
         "(state in ('stamped', 'failed', 'cancelled')) = (finished_at is not null)", name="finished"
@@ -131,6 +141,7 @@ jobs = Table(
         "external_reference",
         postgresql_where=text("external_reference is not null"),
     ),
+    Index("ix_jobs_upgrade_at", "upgrade_at", postgresql_where=text("upgrade_at is not null")),
     Index("ix_jobs_publish_at", "publish_at", postgresql_where=text("state = 'queued'")),
     Index("ix_jobs_queued_lane", "lane", "ticket", postgresql_where=text("state = 'queued'")),
     Index("ix_jobs_lease_until", "lease_until", postgresql_where=text("state = 'stamping'")),

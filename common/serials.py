@@ -28,6 +28,8 @@ class PublicSerial:
     state: str
     affixed_at: datetime | None
     document_sha256: bytes | None
+    # Of the same document before a timestamp was added to its signature; as good as the other.
+    earlier_sha256: bytes | None = None
 
 
 def generate(mode: Mode) -> str:
@@ -93,11 +95,19 @@ def look_up(connection: Connection, serial: str) -> PublicSerial | None:
     """Return what is publicly true of a serial, or None when it was never given out."""
     row = connection.execute(
         text(
-            "select s.serial, s.mode, s.state, s.affixed_at, j.result_sha256"
+            "select s.serial, s.mode, s.state, s.affixed_at, j.result_sha256,"
+            " j.earlier_sha256"
             " from serials s join jobs j on j.id = s.job_id where s.serial = :serial"
         ),
         {"serial": serial},
     ).one_or_none()
     if row is None:
         return None
-    return PublicSerial(row.serial, Mode(row.mode), row.state, row.affixed_at, row.result_sha256)
+    return PublicSerial(
+        row.serial,
+        Mode(row.mode),
+        row.state,
+        row.affixed_at,
+        row.result_sha256,
+        row.earlier_sha256,
+    )

@@ -7,12 +7,13 @@ The file is `$STAMPEDE_ENV_FILE`, or `stampede.env` in the data folder; a variab
 
 import os
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from common import codes
+from common.levels import Level
 
 ENV_FILE_NAME = "stampede.env"
 
@@ -120,9 +121,59 @@ class WorkerSettings(Settings):
     signing_reason: str = Field(
         "Pembubuhan meterai elektronik (SPECIMEN)", description="What the signature says it is for."
     )
+    signature_level: Literal[Level.B_B, Level.B_T, Level.B_LT] = Field(
+        Level.B_B, description="What signatures bring along: B-B, B-T or B-LT (docs/levels.md)."
+    )
+    signature_level_policy: Literal["wait", "fall-back"] = Field(
+        "wait", description="When that cannot be had now: let jobs wait, or seal at a lower level."
+    )
+    signing_roots_file: Path | None = Field(
+        None, description="Roots of the stamping certificates (PEM), where chains end below them."
+    )
+    timestamp_urls: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Timestamp authorities (RFC 3161), the preferred one first."
+    )
+    timestamp_roots_file: Path | None = Field(
+        None, description="Roots that the authorities' certificates must chain to (PEM)."
+    )
+    authority_timeout_seconds: float = Field(
+        5.0, gt=0, le=30, description="How long one answer of an authority may take in all."
+    )
+    revocation_files: Annotated[tuple[Path, ...], NoDecode] = Field(
+        (), description="CRLs and OCSP responses in files, looked at before anybody is asked."
+    )
     webhook_timeout_seconds: float = Field(
         10.0, gt=0, description="How long one webhook attempt may take in all."
     )
+
+    @field_validator("timestamp_urls", "revocation_files", mode="before")
+    @classmethod
+    def _separated_by_commas(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+
+    @field_validator("timestamp_urls")
+    @classmethod
+    def _addresses(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
+        for url in urls:
+            if not url.startswith(("http://", "https://")):
+                raise ValueError(f"'{url}' is no http:// or https:// address")
+        return urls
+
+    @model_validator(mode="after")
+    def _level_has_what_it_takes(self) -> Self:
+        if self.signature_level is not Level.B_B:
+            for name in ("timestamp_urls", "timestamp_roots_file"):
+                if not getattr(self, name):
+                    raise ValueError(
+                        f"STAMPEDE_SIGNATURE_LEVEL={self.signature_level} needs"
+                        f" STAMPEDE_{name.upper()}; name it, or choose B-B"
+                    )
+        for file in (self.timestamp_roots_file, self.signing_roots_file):
+            if file is not None and not file.is_file():
+                raise ValueError(f"there is no file {file}")
+        return self
 
     @model_validator(mode="after")
     def _one_way_to_name_keys(self) -> Self:

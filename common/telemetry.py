@@ -20,6 +20,25 @@ STAMPING = Histogram(
     buckets=(0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30),
 )
 DELIVERIES = Counter("stampede_webhook_attempts", "Webhook attempts", ["outcome"])
+TIMESTAMPS = Counter(
+    "stampede_timestamps", "Timestamps asked for, by authority", ["authority", "outcome"]
+)
+LEVELS = Counter("stampede_signature_levels", "Documents sealed, by signature level", ["level"])
+REVOCATION_AGE = Gauge(
+    "stampede_revocation_age_seconds",
+    "Age of the revocation data in use when it was last looked at",
+    ["certificate"],
+    multiprocess_mode="mostrecent",
+)
+REVOCATION_LEFT = Gauge(
+    "stampede_revocation_left_seconds",
+    "Seconds that the revocation data in use was still valid when it was last looked at",
+    ["certificate"],
+    multiprocess_mode="mostrecent",
+)
+REVOCATION_FAILURES = Counter(
+    "stampede_revocation_failures", "Times that no revocation data could be had", ["certificate"]
+)
 UPKEEP = Counter("stampede_upkeep_found", "Things that upkeep found and mended", ["what"])
 KEY_EXPIRES = Gauge(
     "stampede_signing_key_expires_seconds",

@@ -15,13 +15,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import IO
+from typing import IO, Any
 
 import httpx
 from celery import Celery
+from pydantic import ValidationError
 
 from common import database, lanes
-from common.settings import Settings
+from common.settings import Settings, WorkerSettings
 from deploy import firststart
 from deploy.firststart import Demo
 from deploy.processes import Process, end_all
@@ -99,6 +100,7 @@ class Copy:
         changing = {"STAMPEDE_PUBLIC_URL": self._public_url()}
         changing |= self._start_servers()
         self._variables = firststart.make_settings(self._data, changing=changing)
+        self._require_worker_settings()
         settings = self._settings()
         self._say("database tables")
         database.migrate(settings.database_url)
@@ -243,13 +245,22 @@ class Copy:
             yield lock
 
     def _settings(self) -> Settings:
-        names = Settings.model_fields
-        values = {
+        return Settings(**self._values_of(Settings))
+
+    def _require_worker_settings(self) -> None:
+        """Say here what is wrong with them; a worker would only say it into its log."""
+        try:
+            WorkerSettings(**self._values_of(WorkerSettings))
+        except ValidationError as error:
+            said = "; ".join(each["msg"].removeprefix("Value error, ") for each in error.errors())
+            raise UpError(f"the settings cannot be used: {said}") from error
+
+    def _values_of(self, kind: type[Settings]) -> dict[str, Any]:
+        return {
             name: self._variables[f"STAMPEDE_{name.upper()}"]
-            for name in names
+            for name in kind.model_fields
             if f"STAMPEDE_{name.upper()}" in self._variables
         }
-        return Settings(**values)  # type: ignore[arg-type]
 
     def _reachable_host(self) -> str:
         everywhere = self._choices.host in ("0.0.0.0", "::")  # noqa: S104

@@ -25,18 +25,25 @@ _DAY = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True)
 class SpecimenChain:
-    """Where the parts of the chain lie; all PEM."""
+    """Where the parts of the chain lie; certificates and key are PEM."""
 
     root: Path
     chain: Path
     signer_key: Path
+
+    @property
+    def revocation(self) -> tuple[Path, ...]:
+        """Return the authorities' CRLs (DER); a chain from before there were any has none."""
+        lists = (self.root.with_name("root.crl"), self.root.with_name("issuing.crl"))
+        return tuple(file for file in lists if file.exists())
 
 
 def make_specimen_chain(directory: Path) -> SpecimenChain:
     """Make the chain in a folder, or return the one that is there.
 
     The folder appears whole or not at all: it is built beside its place and moved there. Keys are
-    readable by their owner only. The private keys of root and authority are thrown away.
+    readable by their owner only. The private keys of root and authority are thrown away, so each signs
+    one empty CRL that holds as long as what it has issued.
     """
     made = SpecimenChain(
         directory / "root.crt.pem", directory / "chain.pem", directory / "signer.key.pem"
@@ -77,6 +84,10 @@ def _build(folder: Path) -> None:
     _write(folder / "signer.key.pem", _private(signer_key), mode=0o600)
     _write(folder / "chain.pem", _public(signer) + _public(issuing), mode=0o644)
     _write(folder / "root.crt.pem", _public(root), mode=0o644)
+    _write(folder / "root.crl", _empty_list(root_name, root_key, now, of=issuing), mode=0o644)
+    _write(
+        folder / "issuing.crl", _empty_list(issuing_name, issuing_key, now, of=signer), mode=0o644
+    )
     folder.chmod(0o700)
 
 
@@ -95,6 +106,23 @@ def _authority(
         .add_extension(x509.BasicConstraints(ca=True, path_length=path_length), critical=True)
         .add_extension(_usage(key_cert_sign=True, crl_sign=True), critical=True)
         .sign(issuer_key, hashes.SHA256())
+    )
+
+
+def _empty_list(
+    issuer: x509.Name, key: RSAPrivateKey, now: datetime, *, of: x509.Certificate
+) -> bytes:
+    return (
+        x509.CertificateRevocationListBuilder()
+        .issuer_name(issuer)
+        .last_update(now - _DAY)
+        .next_update(of.not_valid_after_utc)
+        .add_extension(x509.CRLNumber(1), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), critical=False
+        )
+        .sign(key, hashes.SHA256())
+        .public_bytes(Encoding.DER)
     )
 
 

@@ -19,7 +19,9 @@ from common.settings import WorkerSettings
 from common.telemetry import about, configure_logs
 from workers import delivery, stamping, upkeep
 from workers.keyring import Keyring
+from workers.sealer import Sealer
 from workers.sealing import Design
+from workers.upgrading import Upgrader
 
 SETTINGS = WorkerSettings.load()
 
@@ -48,6 +50,11 @@ class Parts:
         return Keyring(SETTINGS)
 
     @cached_property
+    def sealer(self) -> Sealer:
+        """Signature levels: timestamp authorities and revocation data."""
+        return Sealer.from_settings(SETTINGS)
+
+    @cached_property
     def codes(self) -> CodeSigner:
         """The key of QR codes, parsed once."""
         return CodeSigner.from_pem(
@@ -69,6 +76,7 @@ class Parts:
             documents=self.documents,
             pace=self.pace,
             keys=self.keys,
+            sealer=self.sealer,
             codes=self.codes,
             design=self.design,
             tell=partial(lanes.publish_deliveries, app),
@@ -90,6 +98,16 @@ class Parts:
             app=app,
         )
 
+    @cached_property
+    def upgrader(self) -> Upgrader:
+        """Timestamps for files that had to do without."""
+        return Upgrader(
+            database=self.database,
+            documents=self.documents,
+            timestamper=self.sealer.timestamper,
+            tell=partial(lanes.publish_deliveries, app),
+        )
+
 
 PARTS = Parts()
 app: Celery = lanes.make_celery(SETTINGS)
@@ -105,6 +123,7 @@ app.conf.update(
     beat_schedule={
         "relay": {"task": "stampede.relay", "schedule": 5.0, "options": {"expires": 30}},
         "leases": {"task": "stampede.leases", "schedule": 5.0, "options": {"expires": 30}},
+        "upgrade": {"task": "stampede.upgrade", "schedule": 5.0, "options": {"expires": 30}},
         "recount": {"task": "stampede.recount", "schedule": 30.0, "options": {"expires": 30}},
         "forget": {"task": "stampede.forget", "schedule": 600.0, "options": {"expires": 600}},
     },
@@ -160,6 +179,12 @@ def relay() -> None:
 def leases() -> None:
     """Take back jobs whose worker went away."""
     PARTS.caretaker.take_back_expired()
+
+
+@app.task(name="stampede.upgrade")
+def upgrade() -> None:
+    """Bring stored files the timestamp that they had to do without."""
+    PARTS.upgrader.upgrade_due()
 
 
 @app.task(name="stampede.recount")

@@ -16,8 +16,9 @@ from pyhanko.sign.validation.pdf_embedded import EmbeddedPdfSignature
 from pyhanko.sign.validation.status import SignatureCoverageLevel
 from pyhanko_certvalidator import ValidationContext
 
+from workers.levels import level_of
+
 _SERIAL_IN_REASON = re.compile(r"\[([0-9A-Z]{16,32})\]")
-_PADES = "/ETSI.CAdES.detached"
 
 
 class UncheckableError(ValueError):
@@ -109,18 +110,11 @@ def _check_one(
         intact=status.intact and status.valid,
         trusted=status.trusted,
         whole_file=status.coverage is SignatureCoverageLevel.ENTIRE_FILE,
-        level=_level(signature, timestamped=status.timestamp_validity is not None),
+        level=level_of(signature, status, roots),
         changed_after=status.modification_level.name.lower()
         if status.modification_level is not None
         else "unknown",
     )
-
-
-def _level(signature: EmbeddedPdfSignature, *, timestamped: bool) -> str:
-    """Return the PAdES level that the signature's parts amount to, or CMS for what is not PAdES."""
-    if signature.sig_object.get("/SubFilter") != _PADES:
-        return "CMS"
-    return "B-T" if timestamped else "B-B"
 
 
 def _time(signature: EmbeddedPdfSignature) -> str | None:

@@ -23,10 +23,10 @@ from common.partners import Mode
 from common.problems import Code
 from common.settings import WorkerSettings
 from common.telemetry import FINISHED, STAMPING, logger
-from workers import sealing
 from workers.keyring import Keyring
 from workers.placing import engine_placement
-from workers.sealing import Design, Sealed, SealingError, Stamp
+from workers.sealer import Outcome, Sealer
+from workers.sealing import Design, SealingError, Stamp
 
 log = logger(__name__)
 
@@ -57,6 +57,7 @@ class Stamper:
         documents: Documents,
         pace: Pace,
         keys: Keyring,
+        sealer: Sealer,
         codes: CodeSigner,
         design: Design | None,
         tell: Callable[[list[UUID]], None],
@@ -67,6 +68,7 @@ class Stamper:
         self._documents = documents
         self._pace = pace
         self._keys = keys
+        self._sealer = sealer
         self._codes = codes
         self._design = design
         self._tell = tell
@@ -98,34 +100,44 @@ class Stamper:
         seconds = time.perf_counter() - started
         STAMPING.observe(seconds)
         self._pace.served_in(claim.lane, seconds=seconds)
+        # Now nobody waits for it.
+        self._sealer.refresh_ahead()
 
     def _seal_and_finish(self, claim: Claim) -> None:
         try:
             document = self._documents.get(documents.original_key(claim.job_id))
         except MissingDocumentError as error:
             raise DocumentChangedError("the accepted document is gone") from error
-        sealed = self._seal(claim, document)
+        outcome = self._seal(claim, document)
+        sealed = outcome.sealed
         if sealed.document_sha256 != claim.document_sha256:
             raise DocumentChangedError("the stored document differs from the accepted one")
         key = documents.result_key(claim.job_id, claim.attempt)
         self._documents.put(key, sealed.chunks)
-        result = Result(key=key, length=sum(map(len, sealed.chunks)), sha256=sealed.sha256)
+        result = Result(
+            key=key,
+            length=sum(map(len, sealed.chunks)),
+            sha256=sealed.sha256,
+            level=outcome.level,
+            to_be_upgraded=outcome.to_be_upgraded,
+            evidence_until=outcome.evidence_until,
+        )
         with self._database.transaction() as connection:
             changed = jobs.finish(connection, claim, result)
         if changed is None:
             log.warning("claim was taken over; result thrown away", attempt=claim.attempt)
             self._documents.delete(key)
             return
-        log.info("stamped", attempt=claim.attempt, bytes=result.length)
+        log.info("stamped", attempt=claim.attempt, bytes=result.length, level=result.level)
         FINISHED.labels("stamped", "").inc()
         self._tell(changed.deliveries)
 
-    def _seal(self, claim: Claim, document: bytes) -> Sealed:
+    def _seal(self, claim: Claim, document: bytes) -> Outcome:
         """Seal, and make sure that what cannot be sealed is the document that was accepted."""
         now = datetime.now(UTC)
         signer = self._keys.signer(now)
         try:
-            return sealing.seal(
+            return self._sealer.seal(
                 document,
                 [self._stamp_for(claim, stamp, now) for stamp in claim.stamps],
                 signer=signer,

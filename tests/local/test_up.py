@@ -15,7 +15,9 @@ import pytest
 from deploy.firststart import read_demo, read_variables
 from deploy.processes import descendants
 from deploy.servers import ROOT, UNPRIVILEGED, free_port
+from tests.authorities import Pki
 from tests.local.conftest import Start, gone, processes_of, stampede
+from workers.checking import check
 
 
 def test_a_copy_starts_serves_is_operated_and_ends_clean(start: Start, tmp_path: Path) -> None:
@@ -197,6 +199,35 @@ def test_a_folder_that_cannot_be_written_is_said_in_one_sentence(tmp_path: Path)
     assert done.returncode == 1
     assert "cannot write into" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_signature_level_without_what_it_takes_is_said_in_one_sentence(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STAMPEDE_SIGNATURE_LEVEL", "B-T")
+    running = start()
+    assert running.process.wait(60) == 1
+    assert "STAMPEDE_SIGNATURE_LEVEL=B-T needs STAMPEDE_TIMESTAMP_URLS" in running.said()
+    assert "Traceback" not in running.said()
+    assert gone(running.data)
+
+
+def test_a_copy_signs_at_the_level_that_it_is_told(
+    start: Start, monkeypatch: pytest.MonkeyPatch, pki: Pki, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("STAMPEDE_SIGNATURE_LEVEL", "B-LT")
+    monkeypatch.setenv("STAMPEDE_TIMESTAMP_URLS", pki.authority())
+    monkeypatch.setenv("STAMPEDE_TIMESTAMP_ROOTS_FILE", str(pki.file("roots.pem", pki.root_pem)))
+    running, stamped = start().wait_ready(), tmp_path / "stamped.pdf"
+    demo = stampede(running.data, "demo", "--json", "--output", str(stamped))
+    assert demo.returncode == 0, demo.stderr
+    job = json.loads(demo.stdout.splitlines()[-1])["job"]
+    shown = json.loads(stampede(running.data, "job", "show", "--json", job).stdout)
+    assert shown["signature_level"] == "B-LT"
+    specimen = (running.data / "keys" / "specimen" / "root.crt.pem").read_bytes()
+    checked = check(stamped.read_bytes(), trust_roots_pem=specimen + pki.root_pem)
+    assert (checked.good, checked.signatures[0].level) == (True, "B-LT")
+    running.end()
 
 
 def test_the_demo_without_a_copy_says_what_to_do(tmp_path: Path) -> None:

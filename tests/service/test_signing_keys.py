@@ -19,6 +19,7 @@ from tests.service.test_job_states import accept, assert_clean, balance, new_job
 from tests.stack import Account
 from workers.checking import check
 from workers.keyring import Keyring, NoValidKeyError
+from workers.sealer import Sealer
 from workers.stamping import Stamper
 
 
@@ -33,6 +34,7 @@ def stamper(settings: WorkerSettings, db: Database, store: Documents, pace: Pace
         documents=store,
         pace=pace,
         keys=Keyring(settings),
+        sealer=Sealer.from_settings(settings),
         codes=CodeSigner.from_pem(
             settings.code_key_file.read_bytes(), public_url=settings.public_url
         ),

@@ -8,6 +8,7 @@ from flask import Blueprint, Response, request, send_file
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from common import job_records, jobs, lanes
+from common.documents import MissingDocumentError
 from common.job_records import JobRecord
 from common.jobs import State
 from common.pace import UNKNOWN, Wait
@@ -234,8 +235,17 @@ def stamped_file(job: JobRecord) -> Response:
             facts={"state": job.state},
             headers={} if job.state in jobs.FINAL else headers,
         )
+    try:
+        content = parts().documents.get(job.result_key)
+    except MissingDocumentError:
+        # Since the job was read, the file got its timestamp and another place.
+        with parts().database.transaction() as connection:
+            newer = job_records.show(connection, job.id)
+        if newer is None or newer.result_key in (None, job.result_key):
+            raise
+        return stamped_file(newer)
     response = send_file(
-        BytesIO(parts().documents.get(job.result_key)),
+        BytesIO(content),
         mimetype=PDF,
         as_attachment=True,
         download_name=stamped_name(job.document_name),

@@ -23,6 +23,9 @@ class SerialFacts(BaseModel):
     state: Literal["reserved", "affixed", "void"]
     affixed_at: AwareDatetime | None
     document_sha256: str | None = Field(description="SHA-256 of the stamped file.")
+    earlier_document_sha256: str | None = Field(
+        description="SHA-256 of the same file before its timestamp came; a copy of it is as good."
+    )
 
 
 class LaneState(BaseModel):
@@ -93,6 +96,9 @@ def serial_facts(serial: str) -> Response:
             "document_sha256": None
             if found.document_sha256 is None
             else found.document_sha256.hex(),
+            "earlier_document_sha256": None
+            if found.earlier_sha256 is None
+            else found.earlier_sha256.hex(),
         }
     )
 

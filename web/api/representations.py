@@ -23,6 +23,17 @@ class FileFacts(BaseModel):
     sha256: str = Field(description="SHA-256 of the whole file, 64 hexadecimal digits.")
 
 
+class StampedFacts(FileFacts):
+    """The stamped file, and what its signature brings along."""
+
+    level: Literal["B-B", "B-T", "B-LT"] = Field(
+        description="PAdES level of the signature (ETSI EN 319 142-1)."
+    )
+    earlier_sha256: str | None = Field(
+        description="SHA-256 that the file had before its timestamp came; a copy of it is as good."
+    )
+
+
 class JobProblem(BaseModel):
     """Why a job failed; `code` is one of the problem codes."""
 
@@ -68,7 +79,7 @@ class Job(BaseModel):
     external_reference: str | None
     metadata: dict[str, str]
     document: FileFacts
-    stamped: FileFacts | None
+    stamped: StampedFacts | None
     problem: JobProblem | None
     accepted_at: datetime
     started_at: datetime | None
@@ -140,6 +151,8 @@ def job_json(job: JobRecord, wait: Wait) -> dict[str, Any]:
             "name": stamped_name(job.document_name),
             "bytes": job.result_bytes,
             "sha256": job.result_sha256.hex(),
+            "level": job.signature_level,
+            "earlier_sha256": None if job.earlier_sha256 is None else job.earlier_sha256.hex(),
         },
         "problem": None
         if job.problem_code is None

@@ -30,7 +30,7 @@ class NewEndpoint(BaseModel):
 
 
 class WebhookEndpoint(BaseModel):
-    """An endpoint that is told of `job.stamped`, `job.failed` and `job.cancelled`."""
+    """An endpoint that is told of `job.stamped`, `job.failed`, `job.cancelled` and `job.upgraded`."""
 
     id: UUID
     url: str

@@ -7,6 +7,7 @@
     appearance.py, lettering.py, matrix.py   what is drawn   design.py      an issuer's own stamp
     annotations.py the stamps in the document                revision.py    the appended revision
     signing.py     the signature's place in the file         signature.py   PAdES
+    timestamp.py   RFC 3161                                  security_store.py   evidence for later
     keys.py        the key that signs                        algorithms.py  what it may be
     hsm.py         keys that a token keeps
 
@@ -20,10 +21,14 @@ from workers.sealing.errors import DesignError, SealingError
 from workers.sealing.keys import Signer
 from workers.sealing.placement import Box, Placement
 from workers.sealing.seal import seal
+from workers.sealing.security_store import Evidence
+from workers.sealing.signing import add_timestamp
 from workers.sealing.stamps import Sealed, Stamp
+from workers.sealing.timestamp import TokenTooLongError
 
 __all__ = [
     "Box",
+    "Evidence",
     "Design",
     "DesignError",
     "KeyUnusableError",
@@ -32,5 +37,7 @@ __all__ = [
     "SealingError",
     "Signer",
     "Stamp",
+    "TokenTooLongError",
+    "add_timestamp",
     "seal",
 ]

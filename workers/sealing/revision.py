@@ -36,6 +36,7 @@ class Revision:
         self._document = document
         self._next = document.size
         self._objects: dict[int, tuple[int, bytes]] = {}
+        self._extensions: dict[int, dict[str, Any]] = {}
         # Where each object begins within the revision, once it is written.
         self.positions: dict[int, int] = {}
         self._lead = b"" if document.data.endswith((b"\n", b"\r")) else b"\n"
@@ -63,17 +64,22 @@ class Revision:
     ) -> None:
         """Define a changed version of a dictionary that the document has: one entry is new or other.
 
-        A new entry goes behind the others in the document's own words, which stay as they are.
+        A new entry goes behind the others in the document's own words, which stay as they are. May be
+        called again for another entry.
         """
+        entries = self._extensions.setdefault(reference.idnum, {})
+        entries[key] = value
         text = self._document.text(reference.idnum)
-        if key not in values and text is not None and text.rstrip().endswith(b">>"):
-            written = text.rstrip()[:-2] + key.encode() + b" " + serialise(value) + b">>"
+        if not any(each in values for each in entries) and text and text.rstrip().endswith(b">>"):
+            new = b"".join(each.encode() + b" " + serialise(entries[each]) for each in entries)
+            written = text.rstrip()[:-2] + new + b">>"
             self.put(reference.idnum, written, generation=self._generation(reference))
             return
         changed = DictionaryObject()
         for each in values:
             changed[NameObject(each)] = values.raw_get(each)
-        changed[NameObject(key)] = value
+        for each, other in entries.items():
+            changed[NameObject(each)] = other
         self.replace(reference, changed)
 
     def _generation(self, reference: IndirectObject) -> int:

@@ -1,0 +1,132 @@
+"""The PAdES level that a signature has by what validates, not by what it contains.
+
+pyHanko's AdES validation (ETSI EN 319 102-1) says it: with nothing fetched, B-T is a timestamp that
+verifies and is trusted, B-LT a chain whose revocation data is all in the file, B-LTA a document
+timestamp over that.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime
+
+from asn1crypto import x509
+from asn1crypto.crl import CertificateList
+from asn1crypto.ocsp import OCSPResponse
+from pyhanko.pdf_utils.generic import IndirectObject
+from pyhanko.sign.ades.report import AdESPassed
+from pyhanko.sign.validation.ades import ades_lta_validation, ades_with_time_validation
+from pyhanko.sign.validation.dss import DocumentSecurityStore
+from pyhanko.sign.validation.errors import NoDSSFoundError
+from pyhanko.sign.validation.pdf_embedded import EmbeddedPdfSignature
+from pyhanko.sign.validation.policy_decl import (
+    LocalKnowledge,
+    PdfSignatureValidationSpec,
+    RevinfoOnlineFetchingRule,
+    RevocationInfoGatheringSpec,
+    SignatureValidationSpec,
+)
+from pyhanko.sign.validation.status import PdfSignatureStatus
+from pyhanko_certvalidator.context import CertValidationPolicySpec
+from pyhanko_certvalidator.ltv.types import ValidationTimingInfo
+from pyhanko_certvalidator.policy_decl import REQUIRE_REVINFO, CertRevTrustPolicy
+from pyhanko_certvalidator.registry import SimpleTrustManager
+from pyhanko_certvalidator.revinfo.archival import CRLContainer, OCSPContainer
+
+from common.levels import Level
+
+_PADES = "/ETSI.CAdES.detached"
+
+
+def level_of(
+    signature: EmbeddedPdfSignature,
+    status: PdfSignatureStatus,
+    roots: Sequence[x509.Certificate],
+) -> Level:
+    """Return the level of a signature.
+
+    Args:
+        signature: as pyHanko found it in the file.
+        status: what pyHanko's validation of it said.
+        roots: certificates to trust, for signers and timestamp authorities alike.
+    """
+    if signature.sig_object.get("/SubFilter") != _PADES:
+        return Level.CMS
+    stamped = status.timestamp_validity
+    if stamped is None or not (stamped.intact and stamped.valid and stamped.trusted):
+        return Level.B_B
+    try:
+        if not asyncio.run(_holds_offline(signature, roots, stamped.timestamp)):
+            return Level.B_T
+        return Level.B_LTA if asyncio.run(_holds_for_long(signature, roots)) else Level.B_LT
+    except Exception:
+        # pyHanko raises whatever a damaged security store leads to; the timestamp is good all the same.
+        return Level.B_T
+
+
+async def _holds_offline(
+    signature: EmbeddedPdfSignature, roots: Sequence[x509.Certificate], at: datetime
+) -> bool:
+    """Say whether the file has all that it takes to check the signature as of its timestamp.
+
+    The data may be older than the timestamp (fetched before it, still valid) or younger (added later).
+    """
+    try:
+        store = DocumentSecurityStore.read_dss(signature.reader)
+    except NoDSSFoundError:
+        return False
+    answers = [OCSPResponse.load(_content(each)) for each in store.ocsps]
+    knowledge = LocalKnowledge(
+        known_ocsps=[one for answer in answers for one in OCSPContainer.load_multi(answer)],
+        known_crls=[CRLContainer(CertificateList.load(_content(each))) for each in store.crls],
+        known_certs=list(store.load_certs()),
+    )
+    result = await ades_with_time_validation(
+        signature.signed_data,
+        _offline(roots, knowledge, retroactive=True),
+        timing_info=ValidationTimingInfo(
+            validation_time=at, best_signature_time=at, point_in_time_validation=True
+        ),
+        raw_digest=signature.compute_digest(),
+        status_cls=PdfSignatureStatus,
+        extra_status_kwargs=signature.summarise_integrity_info(),
+    )
+    return result.ades_subindic is AdESPassed.OK
+
+
+async def _holds_for_long(
+    signature: EmbeddedPdfSignature, roots: Sequence[x509.Certificate]
+) -> bool:
+    """Say whether document timestamps carry the signature on (EN 319 102-1, 5.6.3)."""
+    if not any(
+        stamp.signed_revision > signature.signed_revision
+        for stamp in signature.reader.embedded_timestamp_signatures
+    ):
+        return False
+    result = await ades_lta_validation(
+        signature, PdfSignatureValidationSpec(_offline(roots, LocalKnowledge()))
+    )
+    return (
+        result.ades_subindic is AdESPassed.OK
+        and result.oldest_evidence_record_timestamp is not None
+    )
+
+
+def _content(stream: IndirectObject) -> bytes:
+    content: bytes = stream.get_object().data  # type: ignore[no-untyped-call]
+    return content
+
+
+def _offline(
+    roots: Sequence[x509.Certificate], knowledge: LocalKnowledge, *, retroactive: bool = False
+) -> SignatureValidationSpec:
+    """Return the rules: revocation data for every certificate, and nothing is fetched."""
+    return SignatureValidationSpec(
+        cert_validation_policy=CertValidationPolicySpec(
+            trust_manager=SimpleTrustManager.build(trust_roots=list(roots)),
+            revinfo_policy=CertRevTrustPolicy(REQUIRE_REVINFO, retroactive_revinfo=retroactive),
+        ),
+        revinfo_gathering_policy=RevocationInfoGatheringSpec(
+            online_fetching_rule=RevinfoOnlineFetchingRule.LOCAL_ONLY
+        ),
+        local_knowledge=knowledge,
+    )
