@@ -11,7 +11,8 @@ from pypdf.generic import IndirectObject
 
 from tests.unit.sealing.conftest import SERIAL, Seal, stamp
 from tests.unit.sealing.documents import classic, objects, streamed
-from tests.unit.sealing.test_fields import Certify, certified, merged
+from tests.unit.sealing.test_fields import merged
+from tests.unit.sealing.test_fields_signed_before import Certify, certified
 from tests.unit.sealing.test_judges import said_by
 from workers.checking import check
 
