@@ -5,6 +5,7 @@ is: a table behind a table, a stream behind a stream. Earlier bytes are never to
 """
 
 import os
+from collections.abc import Mapping
 from io import BytesIO
 from typing import Any
 
@@ -14,6 +15,7 @@ from pypdf.generic import (
     DictionaryObject,
     IndirectObject,
     NameObject,
+    StreamObject,
     TextStringObject,
 )
 
@@ -59,28 +61,26 @@ class Revision:
         """Define a changed version of an object that the document has."""
         self.put(reference.idnum, serialise(value), generation=self._generation(reference))
 
+    def rewrite(self, reference: IndirectObject, text: bytes) -> None:
+        """Define a changed version of an object that the document has, in its own words."""
+        self.put(reference.idnum, text, generation=self._generation(reference))
+
     def extend(
         self, reference: IndirectObject, values: DictionaryObject, key: str, value: Any
     ) -> None:
         """Define a changed version of a dictionary that the document has: one entry is new or other.
 
-        A new entry goes behind the others in the document's own words, which stay as they are. May be
-        called again for another entry.
+        New entries go behind the others in the document's own words, which stay as they are. May be
+        called again for another entry of the same dictionary.
         """
         entries = self._extensions.setdefault(reference.idnum, {})
         entries[key] = value
         text = self._document.text(reference.idnum)
         if not any(each in values for each in entries) and text and text.rstrip().endswith(b">>"):
             new = b"".join(each.encode() + b" " + serialise(entries[each]) for each in entries)
-            written = text.rstrip()[:-2] + new + b">>"
-            self.put(reference.idnum, written, generation=self._generation(reference))
+            self.rewrite(reference, text.rstrip()[:-2] + new + b">>")
             return
-        changed = DictionaryObject()
-        for each in values:
-            changed[NameObject(each)] = values.raw_get(each)
-        for each, other in entries.items():
-            changed[NameObject(each)] = other
-        self.replace(reference, changed)
+        self.replace(reference, changed(values, entries))
 
     def _generation(self, reference: IndirectObject) -> int:
         """Return the generation of an object that the document has.
@@ -172,6 +172,16 @@ class Revision:
         return b"/ID[<%s><%s>]" % (first.hex().encode(), os.urandom(16).hex().encode())
 
 
+def changed(values: DictionaryObject, entries: Mapping[str, Any]) -> DictionaryObject:
+    """Return a dictionary with some entries new or other; the one given stays as it is."""
+    copy = DictionaryObject()
+    for key in values:
+        copy[NameObject(key)] = values.raw_get(key)
+    for key, value in entries.items():
+        copy[NameObject(key)] = value
+    return copy
+
+
 def serialise(value: Any) -> bytes:
     """Return a pypdf object as it is written into a file; text and byte strings as they came."""
     if isinstance(value, ByteStringObject | TextStringObject):
@@ -181,6 +191,11 @@ def serialise(value: Any) -> bytes:
         return b"%d %d R" % (value.idnum, value.generation)
     if isinstance(value, ArrayObject):
         return b"[" + b" ".join(serialise(item) for item in value) + b"]"
+    if isinstance(value, DictionaryObject) and not isinstance(value, StreamObject):
+        entries = (
+            serialise(NameObject(key)) + b" " + serialise(value.raw_get(key)) for key in value
+        )
+        return b"<<" + b"".join(entries) + b">>"
     out = BytesIO()
     value.write_to_stream(out)
     return out.getvalue()

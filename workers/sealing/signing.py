@@ -32,11 +32,15 @@ def reserve(
     reason: str,
     location: str | None,
     timestamp_room: int = 0,
+    references: bytes = b"",
 ) -> int:
-    """Put an unsigned signature dictionary into the revision and return its object number."""
+    """Put an unsigned signature dictionary into the revision and return its object number.
+
+    `references` is the entry /Reference, where the field's lock asks for it (12.8.2.4).
+    """
     number = revision.reserve()
     hole = signature.length(signer) + timestamp_room
-    revision.put(number, _signature_dictionary(hole, at, reason, location))
+    revision.put(number, _signature_dictionary(hole, at, reason, location, references))
     return number
 
 
@@ -117,7 +121,7 @@ def add_timestamp(sealed: bytes, document_bytes: int, fetch_timestamp: Timestamp
 
 
 def _signature_dictionary(
-    hole_bytes: int, at: datetime, reason: str, location: str | None
+    hole_bytes: int, at: datetime, reason: str, location: str | None, references: bytes
 ) -> bytes:
     """Return the signature's dictionary (12.8.1; EN 319 142-1, 6.3) with room for the signature."""
     room = hole_bytes * 2
@@ -130,4 +134,5 @@ def _signature_dictionary(
     ]
     if location is not None:
         entries.append(b"/Location" + text_string(location))
+    entries.append(references)
     return b"".join(entries) + b">>"
