@@ -20,6 +20,11 @@ STAMPING = Histogram(
     buckets=(0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30),
 )
 DELIVERIES = Counter("stampede_webhook_attempts", "Webhook attempts", ["outcome"])
+QUESTIONS = Counter(
+    "stampede_questions",
+    "Files looked at while a client waited, by how it ended",
+    ["task", "outcome"],
+)
 UPKEEP = Counter("stampede_upkeep_found", "Things that upkeep found and mended", ["what"])
 KEY_EXPIRES = Gauge(
     "stampede_signing_key_expires_seconds",
