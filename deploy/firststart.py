@@ -84,6 +84,7 @@ def make_settings(data: Path, *, changing: Mapping[str, str]) -> dict[str, str]:
         "STAMPEDE_CODE_PUBLIC_KEYS_FILE": str(code_public_keys),
         "STAMPEDE_SIGNING_KEY_FILE": str(chain.signer_key),
         "STAMPEDE_SIGNING_CHAIN_FILE": str(chain.chain),
+        "STAMPEDE_TRUST_ROOTS_FILE": str(chain.root),
     }
     variables = fresh | read_variables(file) | places | chosen | dict(changing)
     variables["STAMPEDE_DATA_DIR"] = str(data)
