@@ -97,10 +97,7 @@ def check(document: bytes, *, trust_roots_pem: bytes) -> Checked:
     Raises:
         UncheckableError: the file cannot be read.
     """
-    roots = [
-        asn1_x509.Certificate.load(certificate.public_bytes(Encoding.DER))
-        for certificate in x509.load_pem_x509_certificates(trust_roots_pem)
-    ]
+    roots = read_roots(trust_roots_pem)
     try:
         found = list(_fields(_open(document)))
     except (UncheckableError, *_NOT_THE_FILES_WORDS):
@@ -119,6 +116,18 @@ def check(document: bytes, *, trust_roots_pem: bytes) -> Checked:
         )
     checked = [_check_one(field, roots) for field in found]
     return Checked([signature for _, signature in sorted(checked, key=itemgetter(0))])
+
+
+def read_roots(pem: bytes) -> list[asn1_x509.Certificate]:
+    """Return the certificates of a PEM file.
+
+    Raises:
+        ValueError: it holds none, or one that cannot be read.
+    """
+    return [
+        asn1_x509.Certificate.load(certificate.public_bytes(Encoding.DER))
+        for certificate in x509.load_pem_x509_certificates(pem)
+    ]
 
 
 def _open(document: bytes) -> PdfFileReader:

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from billiard.exceptions import TimeLimitExceeded
 from celery import Celery, Task
-from celery.signals import setup_logging
+from celery.signals import setup_logging, worker_init
 
 from common import documents, lanes
 from common.replies import Answerer
@@ -55,6 +55,15 @@ app.conf.update(
 @setup_logging.connect
 def _logs(**_: Any) -> None:
     configure_logs(SETTINGS)
+
+
+@worker_init.connect
+def _look_at_files(**_: Any) -> None:
+    """End with one sentence where each check would fail for the same reason."""
+    try:
+        checking.read_roots(SETTINGS.trust_roots_file.read_bytes())
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"STAMPEDE_TRUST_ROOTS_FILE cannot be used: {error}") from error
 
 
 class Answered(Task):  # type: ignore[misc]

@@ -169,6 +169,24 @@ def test_answers_that_nobody_fetches_end_by_themselves(
     valkey.delete(f"answer:{question_id}")
 
 
+@pytest.mark.parametrize("content", [b"no certificates", None], ids=["not PEM", "missing"])
+def test_a_worker_without_roots_ends_at_once_and_says_why(
+    content: bytes | None, environment: dict[str, str], tmp_path: Path
+) -> None:
+    roots, log = tmp_path / "roots.pem", tmp_path / "log"
+    if content is not None:
+        roots.write_bytes(content)
+    command = ["celery", "-A", "workers.desk", "worker", "-Q", lanes.CHECK_LANE, "-c", "1"]
+    variables = environment | {"STAMPEDE_TRUST_ROOTS_FILE": str(roots)}
+    process = run([*command, "-n", "rootless@test"], variables, log)
+    try:
+        assert process.wait(60) == 1
+    finally:
+        stop(process)
+    last = log.read_text().strip().splitlines()[-1]
+    assert last.startswith("STAMPEDE_TRUST_ROOTS_FILE cannot be used: ")
+
+
 @pytest.fixture(scope="module")
 def deadly_worker(
     environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
