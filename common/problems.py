@@ -55,6 +55,12 @@ class Code(StrEnum):
     DOCUMENT_UNPROCESSABLE = "document_unprocessable"
     PAGE_OUT_OF_RANGE = "page_out_of_range"
     BOX_OFF_PAGE = "box_off_page"
+    STAMPS_OVERLAP = "stamps_overlap"
+    ANCHOR_NOT_FOUND = "anchor_not_found"
+    NO_ROOM = "no_room"
+    FIELD_NOT_FOUND = "field_not_found"
+    FIELD_NOT_EMPTY = "field_not_empty"
+    FIELD_UNUSABLE = "field_unusable"
     # The job
     QUOTA_TOO_SMALL = "quota_too_small"
     JOB_NOT_CANCELLABLE = "job_not_cancellable"
@@ -184,6 +190,36 @@ PROBLEMS: dict[Code, Problem] = {
         "The stamp would lie outside the visible page. Move it or make it smaller.",
         "Meterai akan berada di luar halaman yang terlihat. Geser atau perkecil.",
     ),
+    Code.STAMPS_OVERLAP: Problem(
+        422,
+        "Two stamps of this request would cover each other. Move one of them.",
+        "Dua meterai dalam permintaan ini akan saling menutupi. Geser salah satunya.",
+    ),
+    Code.ANCHOR_NOT_FOUND: Problem(
+        422,
+        "The document does not have the text that the stamp is to stand at, or not that often.",
+        "Teks penanda letak meterai tidak ditemukan di dokumen, atau jumlahnya kurang.",
+    ),
+    Code.NO_ROOM: Problem(
+        422,
+        "The page has no empty area that is large enough for the stamp. Say where it is to go.",
+        "Halaman tidak memiliki area kosong yang cukup untuk meterai. Tentukan letaknya.",
+    ),
+    Code.FIELD_NOT_FOUND: Problem(
+        422,
+        "The document has no form field of this name.",
+        "Dokumen tidak memiliki isian formulir dengan nama ini.",
+    ),
+    Code.FIELD_NOT_EMPTY: Problem(
+        422,
+        "This signature field of the document is already signed. Name an empty one.",
+        "Isian tanda tangan ini sudah ditandatangani. Sebutkan isian yang masih kosong.",
+    ),
+    Code.FIELD_UNUSABLE: Problem(
+        422,
+        "This field of the document cannot carry the stamp; 'reason' says why.",
+        "Isian dokumen ini tidak dapat memuat meterai; 'reason' menyebutkan sebabnya.",
+    ),
     Code.QUOTA_TOO_SMALL: Problem(
         402,
         "The quota is too small for this request. Top up and send it again.",
@@ -228,7 +264,16 @@ DOCUMENT_PROBLEMS = (
     Code.DOCUMENT_LOCKED,
     Code.DOCUMENT_UNPROCESSABLE,
 )
-PLACEMENT_PROBLEMS = (Code.PAGE_OUT_OF_RANGE, Code.BOX_OFF_PAGE)
+PLACEMENT_PROBLEMS = (
+    Code.PAGE_OUT_OF_RANGE,
+    Code.BOX_OFF_PAGE,
+    Code.STAMPS_OVERLAP,
+    Code.ANCHOR_NOT_FOUND,
+    Code.NO_ROOM,
+    Code.FIELD_NOT_FOUND,
+    Code.FIELD_NOT_EMPTY,
+    Code.FIELD_UNUSABLE,
+)
 JOB_FAILURES = (*DOCUMENT_PROBLEMS, *PLACEMENT_PROBLEMS)
 
 

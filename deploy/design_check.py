@@ -15,6 +15,7 @@ from common.codes import CodeSigner
 from deploy.sample import blank_page
 from deploy.specimen import make_specimen_chain
 from workers.sealing import Box, Design, Placement, Signer, Stamp, appearance, matrix, seal
+from workers.sealing.placement import View
 
 # What the pictures show; no such serial is ever given out, and its check character is wrong.
 SERIAL = "CONTOHSAMPLE0000000000"
@@ -52,7 +53,8 @@ def report(design: Design, *, public_url: str) -> Report:
     layout = design.layout
     stamp = _stamp(public_url, specimen=True)
     modules, _ = matrix.dark_modules(stamp.qr_text)
-    box = Box(1, (0, 0, _SIDE, _SIDE), _SIDE, _SIDE, 0)
+    square = (0, 0, _SIDE, _SIDE)
+    box = Box(1, square, _SIDE, _SIDE, 0, View(*square, rotation=0, unit=1))
     part = layout.code.square.width / max(layout.width, layout.height)
     dots = _SMALL_MM / _MM * _SMALL_DPI * part / (modules + 2 * layout.quiet)
     remarks = list(design.remarks)

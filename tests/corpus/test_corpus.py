@@ -10,6 +10,7 @@ from deploy.specimen import SpecimenChain
 from tests.corpus.cases import CASES, Case
 from tests.unit.sealing.conftest import AT, stamp
 from workers.checking import check
+from workers.previews import preview
 from workers.sealing import Sealed, SealingError, Signer, seal
 
 SECONDS = 2.0
@@ -38,6 +39,26 @@ def test_a_document_ends_as_the_manifest_says(
         assert result.bytes.startswith(case.content)
         last = check(result.bytes, trust_roots_pem=chain.root.read_bytes()).signatures[-1]
         assert (last.intact, last.trusted, last.whole_file) == (True, True, True)
+
+
+@pytest.mark.parametrize("placement", [{"position": "auto"}, {"anchor": "the"}, {"anchor": "e"}])
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_looking_at_a_document_ends_in_a_stamp_or_a_refusal(
+    case: Case, placement: dict[str, str], signer: Signer, chain: SpecimenChain
+) -> None:
+    started = time.monotonic()
+    try:
+        result = seal(case.content, [stamp(**placement)], signer=signer, at=AT, reason="corpus")
+    except SealingError:
+        return
+    finally:
+        assert time.monotonic() - started < SECONDS
+    assert case.expected != "reject"
+    last = check(result.bytes, trust_roots_pem=chain.root.read_bytes()).signatures[-1]
+    assert (last.intact, last.trusted, last.whole_file) == (True, True, True)
+    (box,) = preview(case.content, [stamp(**placement)]).boxes
+    left, bottom, *_ = result.boxes[0].seen
+    assert (box.page, box.x, box.y) == pytest.approx((result.boxes[0].page, left, bottom), abs=0.01)
 
 
 @pytest.mark.system

@@ -1,7 +1,8 @@
-"""The stamps as annotations: each with its drawing, the first as the widget of the signature field.
+"""The stamps as annotations: each with its drawing, one of them as the widget of the signature field.
 
-Readers show the signature when the first stamp is clicked. Further stamps of the same job are locked
-stamp annotations under the same signature.
+That is the one that goes into a field of the document, or else the first, which gets a new field.
+Readers show the signature when it is clicked. The other stamps of the same job are locked stamp
+annotations under the same signature.
 """
 
 from collections.abc import Sequence
@@ -19,13 +20,17 @@ from workers.sealing import appearance
 from workers.sealing.design import Design
 from workers.sealing.document import Document
 from workers.sealing.errors import SealingError
+from workers.sealing.fields import Field
+from workers.sealing.locate import Place, carrier
 from workers.sealing.pages import Page
-from workers.sealing.placement import Box, Place
-from workers.sealing.revision import Revision, serialise, text_string
+from workers.sealing.placement import Box
+from workers.sealing.revision import Revision, changed, serialise, text_string
 from workers.sealing.stamps import Stamp
+from workers.sealing.structure import Tags
 
 # Printed, locked against being moved or deleted (12.5.3).
-_ANNOTATION_FLAGS = 4 | 128
+_PRINT = 4
+_ANNOTATION_FLAGS = _PRINT | 128
 # Signatures exist, and are kept valid only by appending (12.7.3, SigFlags).
 _SIGNATURE_FLAGS = 3
 
@@ -40,8 +45,10 @@ def draw(
     revision: Revision,
     stamps: Sequence[Stamp],
     places: Sequence[Place],
-    signature_number: int,
     design: Design | None,
+    *,
+    signature: int | None,
+    signed_before: bool = False,
 ) -> None:
     """Put the annotations, their appearances and the signature field into the revision.
 
@@ -50,32 +57,63 @@ def draw(
         revision: takes what is new.
         stamps: what is drawn.
         places: where each stamp goes, in the same order.
-        signature_number: the object that the field has as its value.
         design: an issuer's own, or None for the built-in one.
+        signature: the object that the field has as its value; None draws without a signature.
+        signed_before: whether earlier signatures would be broken by more than a field.
     """
     additions: dict[int, tuple[Page, list[int]]] = {}
-    field_number = 0
+    carrying = carrier(places)
     layout = appearance.BUILT_IN if design is None else design.layout
     ground = None if design is None else design.put(revision)
+    tags = None if signed_before else Tags.of(source, revision)
     for index, (stamp, place) in enumerate(zip(stamps, places, strict=True)):
         drawing = revision.reserve()
         revision.put(drawing, appearance.form(stamp, place.box, layout, ground))
+        if place.field is not None:
+            _fill(source, revision, place.field, drawing, signature)
+            continue
         number = revision.reserve()
-        if index == 0:
-            field_number = number
-            kind = b"/Subtype/Widget/FT/Sig/T(%s)/V %d 0 R" % (
-                field_name(stamp).encode(),
-                signature_number,
-            )
-        else:
-            kind = b"/Subtype/Stamp"
-        specimen = design is None or stamp.specimen
-        page = place.page
-        revision.put(number, _annotation(kind, stamp, place.box, page.reference, drawing, specimen))
+        kind, role = b"/Subtype/Stamp", b"/Annot"
+        if index == carrying and signature is not None:
+            name = field_name(stamp).encode()
+            kind, role = b"/Subtype/Widget/FT/Sig/T(%s)/V %d 0 R" % (name, signature), b"/Form"
+        page, described = place.page, _described(stamp, specimen=design is None or stamp.specimen)
+        key = tags.add(number, page.reference, role, described) if tags is not None else None
+        if key is not None:
+            kind += b"/StructParent %d" % key
+        content = _annotation(kind, described, place.box, page.reference, drawing)
+        revision.put(number, content)
         additions.setdefault(page.reference.idnum, (page, []))[1].append(number)
+        if index == carrying and signature is not None:
+            _add_to_form(source, revision, number, signed_before=signed_before)
+    if signature is not None and places[carrying].field is not None:
+        _add_to_form(source, revision, None, signed_before=signed_before)
+    tagged = tags is not None and tags.write()
     for page, numbers in additions.values():
         _annotate(source, revision, page, numbers)
-    _add_field(source, revision, field_number)
+        if tagged and "/Tabs" not in page.values:
+            # Who follows the structure goes through annotations in its order too (12.5.1).
+            revision.extend(page.reference, page.values, "/Tabs", NameObject("/S"))
+
+
+def _fill(
+    source: Document, revision: Revision, field: Field, drawing: int, signature: int | None
+) -> None:
+    """Give a field of the document its value, and its widget our drawing; all else of both stays."""
+    flags = source.resolve(field.widget_values.get("/F"))
+    appearance_of = DictionaryObject({NameObject("/N"): _reference(drawing, source)})
+    shown: dict[str, Any] = {
+        "/AP": appearance_of,
+        "/F": NumberObject((flags if isinstance(flags, int) else 0) | _PRINT),
+    }
+    value = {} if signature is None else {"/V": _reference(signature, source)}
+    if field.is_merged:
+        revision.replace(field.reference, changed(field.values, shown | value))
+        return
+    # Said of the widget too, where it means nothing to the standard: poppler looks there only.
+    revision.replace(field.widget, changed(field.widget_values, shown | value))
+    if value:
+        revision.replace(field.reference, changed(field.values, value))
 
 
 def _annotate(source: Document, revision: Revision, page: Page, numbers: list[int]) -> None:
@@ -91,8 +129,13 @@ def _annotate(source: Document, revision: Revision, page: Page, numbers: list[in
         revision.extend(page.reference, page.values, "/Annots", annotations)
 
 
-def _add_field(source: Document, revision: Revision, number: int) -> None:
-    """Add the signature field to the document's form, making one where there is none."""
+def _add_to_form(
+    source: Document, revision: Revision, number: int | None, *, signed_before: bool
+) -> None:
+    """Say in the document's form that there are signatures, making one where there is none.
+
+    `number` is the new field; None where the form has the field already.
+    """
     raw_form = source.root.raw_get("/AcroForm") if "/AcroForm" in source.root else None
     form = source.resolve(raw_form)
     if form is not None and not isinstance(form, DictionaryObject):
@@ -102,50 +145,43 @@ def _add_field(source: Document, revision: Revision, number: int) -> None:
     before = source.resolve(raw_fields)
     if before is not None and not isinstance(before, ArrayObject):
         raise SealingError("document_unreadable", reason="form fields")
-    fields = ArrayObject([*(before or ()), _reference(number, source)])
     flags = source.resolve(form.get("/SigFlags"))
     flags = flags if isinstance(flags, int) else 0
-    changed: dict[str, Any] = {}
-    if flags & _SIGNATURE_FLAGS != _SIGNATURE_FLAGS:
-        changed["/SigFlags"] = NumberObject(flags | _SIGNATURE_FLAGS)
-    if isinstance(raw_fields, IndirectObject) and before is not None:
-        revision.replace(raw_fields, fields)
-    else:
-        changed["/Fields"] = fields
-    if not changed:
+    entries: dict[str, Any] = {}
+    if flags & _SIGNATURE_FLAGS != _SIGNATURE_FLAGS and not signed_before:
+        entries["/SigFlags"] = NumberObject(flags | _SIGNATURE_FLAGS)
+    if number is not None:
+        fields = ArrayObject([*(before or ()), _reference(number, source)])
+        if isinstance(raw_fields, IndirectObject) and before is not None:
+            revision.replace(raw_fields, fields)
+        else:
+            entries["/Fields"] = fields
+    if not entries:
         return
-    form = _with(form, changed)
+    form = changed(form, entries)
     if isinstance(raw_form, IndirectObject):
         revision.replace(raw_form, form)
     else:
         revision.extend(source.root_reference, source.root, "/AcroForm", form)
 
 
-def _with(values: DictionaryObject, changed: dict[str, Any]) -> DictionaryObject:
-    """Return a dictionary with some entries changed; the one given stays as it is."""
-    copy = DictionaryObject()
-    for key in values:
-        copy[NameObject(key)] = values.raw_get(key)
-    for key, value in changed.items():
-        copy[NameObject(key)] = value
-    return copy
-
-
 def _reference(number: int, source: Document) -> IndirectObject:
     return IndirectObject(number, 0, source)
 
 
-def _annotation(
-    kind: bytes, stamp: Stamp, box: Box, page: IndirectObject, drawing: int, specimen: bool
-) -> bytes:
+def _described(stamp: Stamp, *, specimen: bool) -> bytes:
+    """Return what is said of a stamp to who cannot see it, as a text string."""
     named = (
         "Meterai elektronik SPECIMEN (electronic stamp, specimen)"
         if specimen
         else "Meterai elektronik (electronic stamp)"
     )
-    described = text_string(
-        f"{named} {stamp.serial}, Rp {stamp.face_value:,}, {stamp.date:%d-%m-%Y}"
-    )
+    return text_string(f"{named} {stamp.serial}, Rp {stamp.face_value:,}, {stamp.date:%d-%m-%Y}")
+
+
+def _annotation(
+    kind: bytes, described: bytes, box: Box, page: IndirectObject, drawing: int
+) -> bytes:
     return (
         b"<</Type/Annot%s/Rect[%.4f %.4f %.4f %.4f]/F %d/P %s/AP<</N %d 0 R>>/TU%s/Contents%s>>"
     ) % (

@@ -15,6 +15,7 @@ from typing import Any
 
 from pypdf.errors import LimitReachedError
 from pypdf.generic import (
+    ArrayObject,
     DictionaryObject,
     IndirectObject,
     NullObject,
@@ -153,6 +154,11 @@ class Document:
                 return None if isinstance(value, NullObject) else value
             value = self.get_object(value)
         raise SealingError("document_unprocessable", reason="reference loop")
+
+    def items(self, value: Any) -> list[Any]:
+        """Return the items of an array, each as it stands there; none of what is no array."""
+        items = self.resolve(value)
+        return list(items) if isinstance(items, ArrayObject) else []
 
     def get_object(self, reference: int | IndirectObject) -> Any:
         """Return an object by its reference; null when the document has none of this number.

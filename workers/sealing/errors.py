@@ -13,7 +13,8 @@ class SealingError(Exception):
 
     Codes: `document_not_pdf`, `document_encrypted`, `document_no_pages`, `document_unreadable`,
     `document_certified`, `document_locked`, `document_unprocessable`, `page_out_of_range`,
-    `box_off_page`.
+    `box_off_page`, `anchor_not_found`, `no_room`, `stamps_overlap`, `field_not_found`,
+    `field_not_empty`, `field_unusable`.
     """
 
     def __init__(self, code: str, **detail: Any) -> None:
@@ -22,6 +23,10 @@ class SealingError(Exception):
         self.code = code
         self.detail: Mapping[str, Any] = detail
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Keep kind, code and facts on the way from one process to another."""
+        return _again, (type(self), self.code, dict(self.detail))
+
 
 class CrossReferenceError(SealingError):
     """Objects are not where the document says: `document_unreadable`, unless it can be repaired."""
@@ -29,3 +34,9 @@ class CrossReferenceError(SealingError):
     def __init__(self, **detail: Any) -> None:
         """Take the facts."""
         super().__init__("document_unreadable", **detail)
+
+
+def _again(kind: type[SealingError], code: str, detail: dict[str, Any]) -> SealingError:
+    error = kind.__new__(kind)
+    SealingError.__init__(error, code, **detail)
+    return error

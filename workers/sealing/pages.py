@@ -128,6 +128,61 @@ def find(document: Document, wanted: int | str) -> Page:
     return pages[index]
 
 
+def every(document: Document) -> Iterator[Page]:
+    """Yield every page in order, each read when it is reached.
+
+    Raises:
+        SealingError: `document_unreadable`, `document_unprocessable`.
+    """
+    return _walk(document, document.root.raw_get("/Pages") if "/Pages" in document.root else None)
+
+
+def of(document: Document, reference: IndirectObject) -> Page | None:
+    """Return the page that a reference names; None when there is no such page in the tree.
+
+    Climbs from the page to the root, counting what stands before it, so that the others are not read.
+
+    Raises:
+        SealingError: `document_unreadable`, `document_unprocessable`.
+    """
+    index = _index(document, reference)
+    if index is not None:
+        root = document.root.raw_get("/Pages") if "/Pages" in document.root else None
+        tree = _node(document, root)
+        page = None if tree is None else _descend(document, root, tree, index)
+        if page is not None and page.reference.idnum == reference.idnum:
+            return page
+    return next((p for p in every(document) if p.reference.idnum == reference.idnum), None)
+
+
+def _index(document: Document, node: IndirectObject) -> int | None:
+    """Return how many pages stand before one, by its ancestors' counts; None when they lead nowhere."""
+    index = 0
+    seen: set[int] = set()
+    while True:
+        values = document.resolve(node)
+        if not isinstance(values, DictionaryObject) or len(seen) > MAX_DEPTH:
+            return None
+        parent = values.raw_get("/Parent") if "/Parent" in values else None
+        if parent is None:
+            return index
+        above = _node(document, parent)
+        if not isinstance(parent, IndirectObject) or parent.idnum in seen or above is None:
+            return None
+        seen.add(parent.idnum)
+        kids = list(above.kids or ())
+        same = [isinstance(kid, IndirectObject) and kid.idnum == node.idnum for kid in kids]
+        if True not in same:
+            return None
+        before = kids[: same.index(True)]
+        if len(kids) == above.count:
+            index += len(before)
+        else:
+            nodes = [_node(document, kid) for kid in before]
+            index += sum(each.count for each in nodes if each is not None)
+        node = parent
+
+
 def _node(document: Document, reference: Any) -> _Node | None:
     """Return a node; None when there is no dictionary."""
     if isinstance(reference, IndirectObject):

@@ -1,14 +1,13 @@
-"""Where on the page: pure geometry from what was asked for to a rectangle in the page's own space.
+"""Where on the page: pure geometry from what was asked for to a rectangle in the page's own space, and back.
 
 Everything asked for is in points of the page as the reader sees it: inside the crop box, turned by
-`/Rotate`, scaled by `/UserUnit` (ISO 32000-2, 14.11.2 and 7.7.3.3).
+`/Rotate`, scaled by `/UserUnit` (ISO 32000-2, 14.11.2 and 7.7.3.3). What only the document knows,
+the place of a word or a field, is looked up in `locate.py`.
 """
 
 from dataclasses import dataclass
 from typing import Literal
 
-from workers.sealing import pages
-from workers.sealing.document import Document
 from workers.sealing.errors import SealingError
 from workers.sealing.pages import Page
 
@@ -23,6 +22,9 @@ Position = Literal[
     "bottom",
     "bottom-right",
 ]
+# Left, bottom, right, top.
+Rectangle = tuple[float, float, float, float]
+
 LETTER = (0.0, 0.0, 612.0, 792.0)
 DEFAULT_SIDE = 80.0
 SMALLEST = 12.0
@@ -59,40 +61,6 @@ class Placement:
 
 
 @dataclass(frozen=True, slots=True)
-class Box:
-    """A stamp's box on a page.
-
-    `rectangle` is left, bottom, right, top in the page's own units and space; `width` and `height`
-    are in those units too, as the reader sees them; `rotation` is the page's, 0, 90, 180 or 270
-    degrees clockwise.
-    """
-
-    page: int
-    rectangle: tuple[float, float, float, float]
-    width: float
-    height: float
-    rotation: int
-
-    @property
-    def upright(self) -> tuple[int, int, int, int]:
-        """Return the matrix that turns a drawing against the page's rotation."""
-        return {
-            0: (1, 0, 0, 1),
-            90: (0, 1, -1, 0),
-            180: (-1, 0, 0, -1),
-            270: (0, -1, 1, 0),
-        }[self.rotation]
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a stamp goes: the page, and the box on it."""
-
-    page: Page
-    box: Box
-
-
-@dataclass(frozen=True, slots=True)
 class View:
     """A page as it is shown: the visible box in its own units, rotation, and points per unit."""
 
@@ -108,6 +76,56 @@ class View:
         """Return width and height in points, as the reader sees them."""
         width, height = (self.right - self.left) * self.unit, (self.top - self.bottom) * self.unit
         return (height, width) if self.rotation in (90, 270) else (width, height)
+
+    def seen(self, rectangle: Rectangle) -> Rectangle:
+        """Turn a rectangle of the page's own space into left, bottom, right, top in the reader's points."""
+        left, bottom, right, top = rectangle
+        if self.rotation == 0:
+            turned = left - self.left, bottom - self.bottom, right - self.left, top - self.bottom
+        elif self.rotation == 90:
+            turned = bottom - self.bottom, self.right - right, top - self.bottom, self.right - left
+        elif self.rotation == 180:
+            turned = self.right - right, self.top - top, self.right - left, self.top - bottom
+        else:
+            turned = self.top - top, left - self.left, self.top - bottom, right - self.left
+        return (
+            turned[0] * self.unit,
+            turned[1] * self.unit,
+            turned[2] * self.unit,
+            turned[3] * self.unit,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A stamp's box on a page.
+
+    `rectangle` is in the page's own units and space; `width` and `height` are in those units too, of
+    the drawing as it stands upright; `rotation` is what it is turned against, 0, 90, 180 or 270 degrees
+    clockwise: the page's, where a field does not say otherwise. `view` is the page as it is shown.
+    """
+
+    page: int
+    rectangle: Rectangle
+    width: float
+    height: float
+    rotation: int
+    view: View
+
+    @property
+    def seen(self) -> Rectangle:
+        """Return left, bottom, right, top in points from the lower left of the page as the reader sees it."""
+        return self.view.seen(self.rectangle)
+
+    @property
+    def upright(self) -> tuple[int, int, int, int]:
+        """Return the matrix that turns a drawing against the page's rotation."""
+        return {
+            0: (1, 0, 0, 1),
+            90: (0, 1, -1, 0),
+            180: (-1, 0, 0, -1),
+            270: (0, -1, 1, 0),
+        }[self.rotation]
 
 
 def view(page: Page) -> View:
@@ -131,27 +149,26 @@ def view(page: Page) -> View:
     return View(*seen, rotation if rotation % 90 == 0 else 0, unit)
 
 
-def resolve(document: Document, placement: Placement) -> Place:
-    """Return the place that a placement means in a document.
+def box_on(placement: Placement, page: Page) -> Box:
+    """Return the box that coordinates or a named position mean on a page.
 
     Raises:
-        SealingError: `document_no_pages`, `page_out_of_range`, `box_off_page`,
-            `document_unreadable`, `document_unprocessable`.
+        SealingError: `box_off_page`, with the page's size and the box in points.
     """
-    page = pages.find(document, placement.page or "last")
-    return Place(page, box_on(placement, page))
+    shown = view(page)
+    width, height = size_on(placement, shown)
+    x, y = _position(placement, *shown.size, width, height)
+    return box_at(page, x, y, width, height)
 
 
-def box_on(placement: Placement, page: Page) -> Box:
-    """Return the box that a placement means on a page.
+def box_at(page: Page, x: float, y: float, width: float, height: float) -> Box:
+    """Return the box whose lower left corner stands at x and y; all in the reader's points.
 
     Raises:
         SealingError: `box_off_page`, with the page's size and the box in points.
     """
     shown = view(page)
     page_width, page_height = shown.size
-    width, height = _size(placement, page_width, page_height)
-    x, y = _position(placement, page_width, page_height, width, height)
     inside = (
         x >= -TOLERANCE
         and y >= -TOLERANCE
@@ -171,13 +188,14 @@ def box_on(placement: Placement, page: Page) -> Box:
         )
     unit = shown.unit
     rectangle = _in_page_space(shown, x / unit, y / unit, width / unit, height / unit)
-    return Box(page.number, rectangle, width / unit, height / unit, shown.rotation)
+    return Box(page.number, rectangle, width / unit, height / unit, shown.rotation, shown)
 
 
-def _size(placement: Placement, page_width: float, page_height: float) -> tuple[float, float]:
+def size_on(placement: Placement, shown: View) -> tuple[float, float]:
+    """Return width and height in points: what was asked for, else 80, less at a position on a small page."""
     default = DEFAULT_SIDE
-    if placement.x is None:
-        default = max(SMALLEST, min(DEFAULT_SIDE, page_width, page_height))
+    if placement.x is None and placement.anchor is None:
+        default = max(SMALLEST, min(DEFAULT_SIDE, *shown.size))
     return (
         default if placement.width is None else placement.width,
         default if placement.height is None else placement.height,
@@ -207,9 +225,7 @@ def _position(
     return x, y
 
 
-def _in_page_space(
-    shown: View, x: float, y: float, width: float, height: float
-) -> tuple[float, float, float, float]:
+def _in_page_space(shown: View, x: float, y: float, width: float, height: float) -> Rectangle:
     """Turn a box of the visible page back into the page's own space."""
     if shown.rotation == 0:
         left, bottom = shown.left + x, shown.bottom + y
@@ -224,9 +240,13 @@ def _in_page_space(
     return left, bottom, left + width, bottom + height
 
 
-def _box(page: Page, key: str) -> tuple[float, float, float, float] | None:
+def _box(page: Page, key: str) -> Rectangle | None:
     """Return a page box with its corners in order, or None where it is missing or malformed."""
-    numbers = page.numbers(key)
+    return rectangle_of(page.numbers(key))
+
+
+def rectangle_of(numbers: list[float] | None) -> Rectangle | None:
+    """Return four numbers as a rectangle with its corners in order; None for anything else (7.9.5)."""
     if numbers is None or len(numbers) != 4:
         return None
     a, b, c, d = numbers

@@ -5,6 +5,7 @@ is: a table behind a table, a stream behind a stream. Earlier bytes are never to
 """
 
 import os
+from collections.abc import Mapping
 from io import BytesIO
 from typing import Any
 
@@ -14,6 +15,7 @@ from pypdf.generic import (
     DictionaryObject,
     IndirectObject,
     NameObject,
+    StreamObject,
     TextStringObject,
 )
 
@@ -58,23 +60,24 @@ class Revision:
         """Define a changed version of an object that the document has."""
         self.put(reference.idnum, serialise(value), generation=self._generation(reference))
 
+    def rewrite(self, reference: IndirectObject, text: bytes) -> None:
+        """Define a changed version of an object that the document has, in its own words."""
+        self.put(reference.idnum, text, generation=self._generation(reference))
+
     def extend(
         self, reference: IndirectObject, values: DictionaryObject, key: str, value: Any
     ) -> None:
         """Define a changed version of a dictionary that the document has: one entry is new or other.
 
-        A new entry goes behind the others in the document's own words, which stay as they are.
+        A new entry goes behind the others in the document's own words, which stay as they are; so do
+        entries that this revision has added before.
         """
-        text = self._document.text(reference.idnum)
+        _, text = self._objects.get(reference.idnum, (0, self._document.text(reference.idnum)))
         if key not in values and text is not None and text.rstrip().endswith(b">>"):
             written = text.rstrip()[:-2] + key.encode() + b" " + serialise(value) + b">>"
-            self.put(reference.idnum, written, generation=self._generation(reference))
+            self.rewrite(reference, written)
             return
-        changed = DictionaryObject()
-        for each in values:
-            changed[NameObject(each)] = values.raw_get(each)
-        changed[NameObject(key)] = value
-        self.replace(reference, changed)
+        self.replace(reference, changed(values, {key: value}))
 
     def _generation(self, reference: IndirectObject) -> int:
         """Return the generation of an object that the document has.
@@ -166,6 +169,16 @@ class Revision:
         return b"/ID[<%s><%s>]" % (first.hex().encode(), os.urandom(16).hex().encode())
 
 
+def changed(values: DictionaryObject, entries: Mapping[str, Any]) -> DictionaryObject:
+    """Return a dictionary with some entries new or other; the one given stays as it is."""
+    copy = DictionaryObject()
+    for key in values:
+        copy[NameObject(key)] = values.raw_get(key)
+    for key, value in entries.items():
+        copy[NameObject(key)] = value
+    return copy
+
+
 def serialise(value: Any) -> bytes:
     """Return a pypdf object as it is written into a file; text and byte strings as they came."""
     if isinstance(value, ByteStringObject | TextStringObject):
@@ -175,6 +188,11 @@ def serialise(value: Any) -> bytes:
         return b"%d %d R" % (value.idnum, value.generation)
     if isinstance(value, ArrayObject):
         return b"[" + b" ".join(serialise(item) for item in value) + b"]"
+    if isinstance(value, DictionaryObject) and not isinstance(value, StreamObject):
+        entries = (
+            serialise(NameObject(key)) + b" " + serialise(value.raw_get(key)) for key in value
+        )
+        return b"<<" + b"".join(entries) + b">>"
     out = BytesIO()
     value.write_to_stream(out)
     return out.getvalue()

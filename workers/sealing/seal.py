@@ -3,13 +3,15 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from workers.sealing import annotations, permissions, placement, repair, signing
+from workers.sealing import annotations, fields, locate, permissions, repair, seeds, signing
 from workers.sealing.design import Design
 from workers.sealing.document import Document
 from workers.sealing.errors import SealingError
 from workers.sealing.keys import Signer
+from workers.sealing.locate import Place
 from workers.sealing.revision import Revision
-from workers.sealing.stamps import Sealed, Stamp
+from workers.sealing.seeds import Offer
+from workers.sealing.stamps import Drawn, Sealed, Stamp
 
 
 def seal(
@@ -36,8 +38,6 @@ def seal(
     Raises:
         SealingError: the document or a placement is at fault.
     """
-    if not stamps:
-        raise ValueError("there is nothing to draw")
     return repair.attempt(
         document,
         lambda source: _seal(
@@ -52,6 +52,16 @@ def seal(
     )
 
 
+def draw(document: bytes, stamps: Sequence[Stamp], *, design: Design | None = None) -> Drawn:
+    """Draw the stamps on a document as `seal` would, but sign nothing and fill in no field.
+
+    Raises:
+        SealingError: the document or a placement is at fault, as in `seal`, but for what a field asks
+            of a signature.
+    """
+    return repair.attempt(document, lambda source: _draw(source, stamps, design))
+
+
 def _seal(
     source: Document,
     stamps: Sequence[Stamp],
@@ -62,14 +72,57 @@ def _seal(
     location: str | None,
     design: Design | None,
 ) -> Sealed:
-    permissions.refuse_forbidden(source, annotations.field_name(stamps[0]))
-    if len(stamps) > 1 and any(permissions.signed_fields(source)):
-        # Earlier signatures allow a new signature field, but no annotations beside it.
-        raise SealingError("document_locked", reason="several stamps")
-    places = [placement.resolve(source, stamp.placement) for stamp in stamps]
+    places, signed_before = _allowed(source, stamps)
+    field = places[locate.carrier(places)].field
+    references = b""
+    if field is not None:
+        seeds.refuse_unmet(source, field, Offer(reason=reason, signer=signer))
+        references = fields.references(source, field)
     revision = Revision(source)
-    unsigned = signing.reserve(revision, signer=signer, at=at, reason=reason, location=location)
-    annotations.draw(source, revision, stamps, places, unsigned, design)
+    unsigned = signing.reserve(
+        revision, signer=signer, at=at, reason=reason, location=location, references=references
+    )
+    annotations.draw(
+        source,
+        revision,
+        stamps,
+        places,
+        design,
+        signature=unsigned,
+        signed_before=signed_before,
+    )
     written = bytearray(revision.write())
     boxes = tuple(place.box for place in places)
     return signing.sign(source.data, written, revision.positions[unsigned], signer, boxes)
+
+
+def _draw(source: Document, stamps: Sequence[Stamp], design: Design | None) -> Drawn:
+    places, signed_before = _allowed(source, stamps)
+    revision = Revision(source)
+    annotations.draw(
+        source, revision, stamps, places, design, signature=None, signed_before=signed_before
+    )
+    return Drawn(source.data, revision.write(), tuple(place.box for place in places))
+
+
+def _allowed(source: Document, stamps: Sequence[Stamp]) -> tuple[list[Place], bool]:
+    """Return where the stamps go, and whether the document was signed before.
+
+    Raises:
+        SealingError: a placement is at fault, or earlier signatures do not allow the stamps.
+    """
+    if not stamps:
+        raise ValueError("there is nothing to draw")
+    named = [stamp.placement.field for stamp in stamps if stamp.placement.field is not None]
+    name = named[0] if named else annotations.field_name(stamps[0])
+    signed_before = permissions.refuse_forbidden(source, name, exists=bool(named))
+    if len(stamps) > 1 and signed_before:
+        # Earlier signatures allow a signature field, but no annotations beside it.
+        raise SealingError("document_locked", reason="several stamps")
+    places = locate.places(source, [stamp.placement for stamp in stamps])
+    field = places[locate.carrier(places)].field
+    if signed_before and field is not None and not field.is_merged:
+        # The drawing changes the widget. pyHanko lets a field change that is being signed, but takes a
+        # widget that is an object of its own for something else, and the earlier signature for broken.
+        raise SealingError("document_locked", field=field.name, reason="separate widget")
+    return places, signed_before

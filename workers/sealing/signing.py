@@ -17,11 +17,20 @@ _BYTE_RANGE = b"/ByteRange[0 %010d %010d %010d]"
 
 
 def reserve(
-    revision: Revision, *, signer: Signer, at: datetime, reason: str, location: str | None
+    revision: Revision,
+    *,
+    signer: Signer,
+    at: datetime,
+    reason: str,
+    location: str | None,
+    references: bytes = b"",
 ) -> int:
-    """Put an unsigned signature dictionary into the revision and return its object number."""
+    """Put an unsigned signature dictionary into the revision and return its object number.
+
+    `references` is the entry /Reference, where the field's lock asks for it (12.8.2.4).
+    """
     number = revision.reserve()
-    revision.put(number, _signature_dictionary(signer, at, reason, location))
+    revision.put(number, _signature_dictionary(signer, at, reason, location, references))
     return number
 
 
@@ -55,7 +64,9 @@ def sign(
     return Sealed(document, whole, boxes, document_sha256, running.digest())
 
 
-def _signature_dictionary(signer: Signer, at: datetime, reason: str, location: str | None) -> bytes:
+def _signature_dictionary(
+    signer: Signer, at: datetime, reason: str, location: str | None, references: bytes
+) -> bytes:
     """Return the signature's dictionary (12.8.1; EN 319 142-1, 6.3) with room for the signature."""
     room = signature.length(signer) * 2
     entries = [
@@ -67,4 +78,5 @@ def _signature_dictionary(signer: Signer, at: datetime, reason: str, location: s
     ]
     if location is not None:
         entries.append(b"/Location" + text_string(location))
+    entries.append(references)
     return b"".join(entries) + b">>"

@@ -19,6 +19,20 @@ class Stamp:
 
 
 @dataclass(frozen=True, slots=True)
+class Drawn:
+    """A document with stamps drawn on it and no signature: its own bytes and the revision behind them."""
+
+    document: bytes
+    revision: bytes
+    boxes: tuple[Box, ...]
+
+    @property
+    def bytes(self) -> bytes:
+        """Return the whole file, copied once."""
+        return self.document + self.revision
+
+
+@dataclass(frozen=True, slots=True)
 class Sealed:
     """A sealed document: its own bytes and the revision behind them."""
 

@@ -2,6 +2,7 @@
 
 import re
 import zlib
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from tests.unit.sealing.documents import classic, objects
 from tests.unit.sealing.test_judges import said_by
 from tests.unit.sealing.test_seal import BUILDS
 from workers.checking import check
-from workers.sealing import Design, DesignError, Sealed, Signer, Stamp, seal
+from workers.sealing import Design, DesignError, Placement, Sealed, Signer, Stamp, seal
 
 RED, GREEN = (210, 30, 60), (40, 150, 60)
 
@@ -122,7 +123,8 @@ def test_the_built_in_design_says_specimen_in_every_mode(sealed: Seal) -> None:
 def test_several_stamps_share_one_import(signer: Signer) -> None:
     document = classic(objects(count=2))
     one = stamped(signer, example_design(), document=document)
-    two = stamped(signer, example_design(), example_stamp(), example_stamp(), document=document)
+    above = replace(example_stamp(), placement=Placement(position="top"))
+    two = stamped(signer, example_design(), example_stamp(), above, document=document)
     assert two.revision.count(b"/Ring ") == one.revision.count(b"/Ring ") == 1
     assert two.revision.count(b"/AP<<") == 2
 
