@@ -27,6 +27,7 @@ ALL_LANES = (*STAMP_LANES, WEBHOOK_LANE, UPKEEP_LANE, CHECK_LANE)
 STAMP_TASK = "stampede.stamp"
 DELIVER_TASK = "stampede.deliver"
 CHECK_TASK = "stampede.check"
+PREVIEW_TASK = "stampede.preview"
 
 # Longer than any task may run: within it the broker does not hand a message to a second worker.
 # A lost message does not wait for it; the lease in the database is what brings a job back.

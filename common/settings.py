@@ -112,7 +112,15 @@ class WebSettings(Settings):
     )
 
 
-class CheckSettings(Settings):
+class DrawingSettings(Settings):
+    """What every worker that draws stamps needs on top."""
+
+    stamp_design_file: Path | None = Field(
+        None, description="An issuer's own stamp, a one-page PDF; none: the built-in SPECIMEN."
+    )
+
+
+class CheckSettings(DrawingSettings):
     """What the worker needs that looks into files of strangers; it has no key of any kind."""
 
     trust_roots_file: Path = Field(
@@ -128,7 +136,7 @@ class CheckSettings(Settings):
     )
 
 
-class WorkerSettings(Settings):
+class WorkerSettings(DrawingSettings):
     """What the workers need on top."""
 
     signing_key_file: Path | None = Field(None, description="Stamping private key (PEM).")
@@ -139,9 +147,6 @@ class WorkerSettings(Settings):
         None, description="Instead of these two: a list of keys (TOML; docs/keys.md)."
     )
     code_key_file: Path = Field(description="Ed25519 private key (PEM) that signs QR codes.")
-    stamp_design_file: Path | None = Field(
-        None, description="An issuer's own stamp, a one-page PDF; none: the built-in SPECIMEN."
-    )
     signing_reason: str = Field(
         "Pembubuhan meterai elektronik (SPECIMEN)", description="What the signature says it is for."
     )

@@ -15,7 +15,7 @@ from common.settings import WebSettings
 from common.telemetry import configure_logs, logger
 from web import health, openapi, pages
 from web.answers import problem_answer
-from web.api import jobs, public, quota, verifications, webhook_endpoints
+from web.api import jobs, placements, public, quota, verifications, webhook_endpoints
 from web.parts import Parts
 
 log = logger(__name__)
@@ -57,6 +57,7 @@ def create_app(settings: WebSettings | None = None) -> Flask:
         ).install()
     for blueprint in (
         jobs.blueprint,
+        placements.blueprint,
         webhook_endpoints.blueprint,
         quota.blueprint,
         verifications.blueprint,

@@ -17,8 +17,9 @@ from common import documents, lanes
 from common.replies import Answerer
 from common.settings import CheckSettings
 from common.telemetry import about, configure_logs
-from workers import checking
+from workers import checking, previewing
 from workers.answering import Desk, limit_memory
+from workers.sealing import Design
 
 SETTINGS = CheckSettings.load()
 # How long after the soft limit, which the file's own code may swallow, the process is killed.
@@ -39,6 +40,12 @@ class Parts:
         limit_memory(SETTINGS.check_memory_bytes)
         return self.desk
 
+    @cached_property
+    def design(self) -> Design | None:
+        """The issuer's own design, read once."""
+        file = SETTINGS.stamp_design_file
+        return None if file is None else Design.load(file.read_bytes())
+
 
 PARTS = Parts()
 app: Celery = lanes.make_celery(SETTINGS)
@@ -58,12 +65,15 @@ def _logs(**_: Any) -> None:
 
 
 @worker_init.connect
-def _look_at_files(**_: Any) -> None:
-    """End with one sentence where each check would fail for the same reason."""
+def _look_at_files(**_facts: Any) -> None:
+    """End with one sentence where each question would fail for the same reason."""
     try:
+        name = "TRUST_ROOTS_FILE"
         checking.read_roots(SETTINGS.trust_roots_file.read_bytes())
+        name = "STAMP_DESIGN_FILE"
+        _ = PARTS.design
     except (OSError, ValueError) as error:
-        raise SystemExit(f"STAMPEDE_TRUST_ROOTS_FILE cannot be used: {error}") from error
+        raise SystemExit(f"STAMPEDE_{name} cannot be used: {error}") from error
 
 
 class Answered(Task):  # type: ignore[misc]
@@ -80,4 +90,12 @@ def check(question_id: str) -> None:
     """Check the signatures of one file."""
     with about(question_id=question_id):
         work = partial(checking.answer, trust_roots_file=SETTINGS.trust_roots_file)
+        PARTS.bounded_desk.serve(UUID(question_id), work)
+
+
+@app.task(name=lanes.PREVIEW_TASK, base=Answered)
+def preview(question_id: str) -> None:
+    """Draw stamps on one file, unsigned."""
+    with about(question_id=question_id):
+        work = partial(previewing.answer, face_value=SETTINGS.face_value, design=PARTS.design)
         PARTS.bounded_desk.serve(UUID(question_id), work)
