@@ -7,6 +7,7 @@ are synced here, which the store itself does not do.
 
 import os
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 from uuid import UUID
@@ -18,6 +19,7 @@ from obstore.store import LocalStore, ObjectStore, from_url
 from common.identifiers import new_id
 from common.settings import Settings
 
+INBOX = "inbox"
 # The last two digits of a job's id, which are random.
 _SHARDS = tuple(f"{number:02x}" for number in range(256))
 
@@ -44,16 +46,17 @@ class Documents:
         if self._folder is not None:
             _make_shards(self._folder)
 
-    def put(self, key: str, content: bytes | Sequence[bytes]) -> None:
-        """Store an object durably; an object of this key is replaced.
+    def put(self, key: str, content: bytes | Sequence[bytes], *, lasting: bool = True) -> None:
+        """Store an object; an object of this key is replaced.
 
         Args:
             key: where.
             content: the object, or its chunks, which are written one behind the other without
                 another copy of them being made.
+            lasting: it is there after a power cut; needless for what only a waiting client needs.
         """
         chunks = [content] if isinstance(content, bytes) else content
-        if self._folder is None:
+        if self._folder is None or not lasting:
             # In one request, whatever the size: parts that nobody completed would stay and cost.
             obstore.put(self._store, key, chunks, use_multipart=False)
             return
@@ -82,6 +85,18 @@ class Documents:
             obstore.delete(self._store, key)
         except (NotFoundError, FileNotFoundError):
             return
+
+    def clear_inbox(self, *, before: datetime, limit: int) -> int:
+        """Remove objects of the inbox that were stored before a time; returns how many.
+
+        Looks at `limit` objects at the most: the few that belong to waiting clients, and what crashes
+        left.
+        """
+        listed = obstore.list(self._store, prefix=INBOX, chunk_size=limit)
+        old = [o["path"] for o in next(iter(listed), ()) if o["last_modified"] < before]
+        for key in old:
+            self.delete(key)
+        return len(old)
 
     def answers(self) -> bool:
         """Say whether the store can be read now."""
@@ -112,6 +127,11 @@ def result_key(job_id: UUID, attempt: int) -> str:
 def upgraded_key(job_id: UUID, attempt: int) -> str:
     """Return a new place for a stamped file that got its timestamp later; no other is the same."""
     return f"{_folder_of(job_id)}/stamped-{attempt}-{new_id()}.pdf"
+
+
+def inbox_key(question_id: UUID) -> str:
+    """Return where an upload lies that a worker is asked about while its client waits."""
+    return f"{INBOX}/{question_id}.pdf"
 
 
 def _folder_of(job_id: UUID) -> str:

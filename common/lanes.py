@@ -20,10 +20,14 @@ BULK_LANE = "stamp.bulk"
 STAMP_LANES = (APPLICANT_LANE, *PARTNER_LANES, BULK_LANE)
 WEBHOOK_LANE = "webhook"
 UPKEEP_LANE = "upkeep"
-ALL_LANES = (*STAMP_LANES, WEBHOOK_LANE, UPKEEP_LANE)
+# Questions that a client waits for; served by a worker of its own, with limits.
+CHECK_LANE = "check"
+ALL_LANES = (*STAMP_LANES, WEBHOOK_LANE, UPKEEP_LANE, CHECK_LANE)
 
 STAMP_TASK = "stampede.stamp"
 DELIVER_TASK = "stampede.deliver"
+CHECK_TASK = "stampede.check"
+PREVIEW_TASK = "stampede.preview"
 
 # Longer than any task may run: within it the broker does not hand a message to a second worker.
 # A lost message does not wait for it; the lease in the database is what brings a job back.
@@ -91,6 +95,22 @@ def publish_deliveries(app: Celery, delivery_ids: Iterable[UUID]) -> None:
     with suppress(Exception):
         for delivery_id in delivery_ids:
             _send(app, DELIVER_TASK, delivery_id, WEBHOOK_LANE)
+
+
+def publish_question(app: Celery, task: str, question_id: UUID, *, expires_seconds: float) -> None:
+    """Send a question to the workers; none takes it up once its client has left.
+
+    Raises:
+        kombu.exceptions.OperationalError: the broker cannot be reached.
+    """
+    app.send_task(
+        task,
+        args=(str(question_id),),
+        task_id=str(question_id),
+        queue=CHECK_LANE,
+        retry=False,
+        expires=expires_seconds,
+    )
 
 
 def _send(app: Celery, task: str, item: UUID, lane: str) -> None:

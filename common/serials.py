@@ -5,6 +5,7 @@ ones (100 bits) and a Luhn mod 32 check character.
 """
 
 import secrets
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -93,21 +94,21 @@ def void(connection: Connection, *, job_id: UUID) -> None:
 
 def look_up(connection: Connection, serial: str) -> PublicSerial | None:
     """Return what is publicly true of a serial, or None when it was never given out."""
-    row = connection.execute(
+    return look_up_all(connection, [serial]).get(serial)
+
+
+def look_up_all(connection: Connection, wanted: Iterable[str]) -> dict[str, PublicSerial]:
+    """Return what is publicly true of these serials; those never given out are missing."""
+    rows = connection.execute(
         text(
-            "select s.serial, s.mode, s.state, s.affixed_at, j.result_sha256,"
-            " j.earlier_sha256"
-            " from serials s join jobs j on j.id = s.job_id where s.serial = :serial"
+            "select s.serial, s.mode, s.state, s.affixed_at, j.result_sha256, j.earlier_sha256"
+            " from serials s join jobs j on j.id = s.job_id where s.serial = any(:wanted)"
         ),
-        {"serial": serial},
-    ).one_or_none()
-    if row is None:
-        return None
-    return PublicSerial(
-        row.serial,
-        Mode(row.mode),
-        row.state,
-        row.affixed_at,
-        row.result_sha256,
-        row.earlier_sha256,
+        {"wanted": list(wanted)},
     )
+    return {
+        r.serial: PublicSerial(
+            r.serial, Mode(r.mode), r.state, r.affixed_at, r.result_sha256, r.earlier_sha256
+        )
+        for r in rows
+    }

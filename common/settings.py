@@ -1,8 +1,9 @@
 """Every knob in one place: typed settings read from `STAMPEDE_…` variables or a file.
 
 `Settings` is what every process needs. `WebSettings` adds the receipt key and the limits of the
-intake; `WorkerSettings` adds the keys of stamps and their codes, which the front end has no field for.
-The file is `$STAMPEDE_ENV_FILE`, or `stampede.env` in the data folder; a variable wins over the file.
+intake; `WorkerSettings` adds the keys of stamps and their codes, which the front end has no field for;
+`CheckSettings` adds the limits of the worker that checks files. The file is `$STAMPEDE_ENV_FILE`, or
+`stampede.env` in the data folder; a variable wins over the file.
 """
 
 import os
@@ -102,9 +103,41 @@ class WebSettings(Settings):
     max_document_bytes: int = Field(
         10 * 1024 * 1024, ge=1024, description="Largest document taken, in bytes."
     )
+    answer_seconds: float = Field(
+        15.0, gt=0, description="How long a client waits for a worker's answer, queueing included."
+    )
+    answer_waits: int = Field(
+        4,
+        ge=1,
+        description="Requests that may wait for workers at once, a web process; each holds a thread.",
+    )
 
 
-class WorkerSettings(Settings):
+class DrawingSettings(Settings):
+    """What every worker that draws stamps needs on top."""
+
+    stamp_design_file: Path | None = Field(
+        None, description="An issuer's own stamp, a one-page PDF; none: the built-in SPECIMEN."
+    )
+
+
+class CheckSettings(DrawingSettings):
+    """What the worker needs that looks into files of strangers; it has no key of any kind."""
+
+    trust_roots_file: Path = Field(
+        description="Certificates (PEM) that signatures are checked against; read for each check."
+    )
+    check_seconds: float = Field(
+        8.0, gt=0, description="Time one file may take; two seconds later its process is killed."
+    )
+    check_memory_bytes: int = Field(
+        768 * 1024 * 1024,
+        ge=256 * 1024 * 1024,
+        description="Memory that a process which checks files may hold, in bytes.",
+    )
+
+
+class WorkerSettings(DrawingSettings):
     """What the workers need on top."""
 
     signing_key_file: Path | None = Field(None, description="Stamping private key (PEM).")
@@ -115,9 +148,6 @@ class WorkerSettings(Settings):
         None, description="Instead of these two: a list of keys (TOML; docs/keys.md)."
     )
     code_key_file: Path = Field(description="Ed25519 private key (PEM) that signs QR codes.")
-    stamp_design_file: Path | None = Field(
-        None, description="An issuer's own stamp, a one-page PDF; none: the built-in SPECIMEN."
-    )
     signing_reason: str = Field(
         "Pembubuhan meterai elektronik (SPECIMEN)", description="What the signature says it is for."
     )

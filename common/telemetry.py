@@ -39,6 +39,11 @@ REVOCATION_LEFT = Gauge(
 REVOCATION_FAILURES = Counter(
     "stampede_revocation_failures", "Times that no revocation data could be had", ["certificate"]
 )
+QUESTIONS = Counter(
+    "stampede_questions",
+    "Files looked at while a client waited, by how it ended",
+    ["task", "outcome"],
+)
 UPKEEP = Counter("stampede_upkeep_found", "Things that upkeep found and mended", ["what"])
 KEY_EXPIRES = Gauge(
     "stampede_signing_key_expires_seconds",

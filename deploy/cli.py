@@ -26,6 +26,7 @@ from deploy import demo as demo_run
 from deploy import design_check, firststart, local, qr
 from deploy.demo import DemoError
 from deploy.processes import CrashedError
+from deploy.report import Report, look_up
 from deploy.servers import ServerError
 from workers.checking import UncheckableError, check
 from workers.keyring import Keyring, choose, state
@@ -33,6 +34,7 @@ from workers.sealing import Design, DesignError
 
 S = TypeVar("S", bound=Settings)
 TRUSTED = Path("keys/specimen/root.crt.pem")
+TRUST_VARIABLE = "STAMPEDE_TRUST_ROOTS_FILE"
 as_json = click.option("--json", "json_", is_flag=True, help="Print one JSON object at the end.")
 
 
@@ -214,7 +216,8 @@ def job_show(job_id: UUID, json_: bool) -> None:
 @click.option(
     "--trust",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Certificates to trust, PEM.  [default: the data folder's SPECIMEN root]",
+    help="Certificates to trust, PEM.  [default: $STAMPEDE_TRUST_ROOTS_FILE, else the data folder's"
+    " SPECIMEN root]",
 )
 @click.option(
     "--qr",
@@ -233,6 +236,9 @@ def verify(
 ) -> None:
     """Check every signature of FILE; ends with 1 unless all are intact and trusted.
 
+    Needs nothing but the file and the certificates. Where a database is configured and answers, it
+    also says what became of the serial numbers in the file.
+
     With --qr: check QR codes; ends with 1 unless all are genuine and, in a PDF, of that document.
     """
     if code is not None:
@@ -241,21 +247,21 @@ def verify(
         _verify_codes(code, keys or _data() / firststart.CODE_PUBLIC_KEYS, json_=json_)
     if file is None:
         raise click.UsageError("name a FILE, or --qr WHAT")
-    roots = trust or _data() / TRUSTED
+    roots = trust or _trust_roots()
     if not roots.exists():
         raise click.ClickException(f"no certificates in {roots}; name some with --trust")
     try:
-        checked = check(file.read_bytes(), trust_roots_pem=roots.read_bytes())
+        document = file.read_bytes()
+        checked = check(document, trust_roots_pem=roots.read_bytes())
     except UncheckableError as error:
         raise click.ClickException(f"{file} cannot be read as a PDF: {error}") from error
+    known, not_asked = look_up(checked, document)
+    report = Report(document=document, checked=checked, known=known, not_asked=not_asked)
     if json_:
-        _print_json(checked.as_json())
+        _print_json(report.as_json())
     else:
-        for signature in checked.signatures:
-            for name, value in asdict(signature).items():
-                click.echo(f"{name:<14} {value}")
-            click.echo("")
-        click.echo("good" if checked.good else "NOT good" if checked.signatures else "not signed")
+        for line in report.lines():
+            click.echo(line)
     sys.exit(0 if checked.good else 1)
 
 
@@ -380,6 +386,14 @@ def audit_command(json_: bool) -> None:
 
 def _data() -> Path:
     return data_dir_from_environment()
+
+
+def _trust_roots() -> Path:
+    """Return the certificates that the settings name, or those of the first start."""
+    named = os.environ.get(TRUST_VARIABLE) or firststart.read_variables(env_file()).get(
+        TRUST_VARIABLE
+    )
+    return Path(named) if named else _data() / TRUSTED
 
 
 def _settings() -> Settings:

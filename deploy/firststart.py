@@ -86,6 +86,7 @@ def make_settings(data: Path, *, changing: Mapping[str, str]) -> dict[str, str]:
         "STAMPEDE_SIGNING_CHAIN_FILE": str(chain.chain),
         "STAMPEDE_SIGNING_ROOTS_FILE": str(chain.root),
         "STAMPEDE_REVOCATION_FILES": ",".join(str(file) for file in chain.revocation),
+        "STAMPEDE_TRUST_ROOTS_FILE": str(chain.root),
     }
     variables = fresh | read_variables(file) | places | chosen | dict(changing)
     variables["STAMPEDE_DATA_DIR"] = str(data)

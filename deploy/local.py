@@ -149,16 +149,30 @@ class Copy:
             *(*worker, "-n", "courier@%h", "--pool", "threads", "-c", "8"),
             *("-Q", ",".join((lanes.WEBHOOK_LANE, lanes.UPKEEP_LANE))),
         ]
+        # One process until files wait; a hostile one then holds up no other.
+        check = [
+            *(sys.executable, "-m", "celery", "-A", "workers.desk", "worker", "--loglevel", "INFO"),
+            *("-E", "-n", "check@%h", "-Q", lanes.CHECK_LANE, "--autoscale", "2,1"),
+        ]
         beat = [*celery, "beat", "--loglevel", "INFO", "-s", str(self._data / "beat-schedule")]
         flower = [
             *(*celery, "flower", f"--address={choices.host}", f"--port={choices.flower_port}"),
             *(f"--db={self._data / 'flower'}", "--persistent=True", "--state_save_interval=5000"),
         ]
-        # The front end has no use for the keys of stamps and codes, the workers none for the receipt key.
+        # The front end has no use for the keys of stamps and codes, the workers none for the receipt key;
+        # who opens the files of strangers gets none of them, nor the database.
         for name, command, kept_from in (
             ("web", web, ("STAMPEDE_SIGNING_", "STAMPEDE_CODE_KEY_", "FLOWER_")),
             ("stamp", stamp, ("STAMPEDE_RECEIPT_", "FLOWER_")),
             ("courier", courier, ("STAMPEDE_RECEIPT_", "FLOWER_")),
+            (
+                "check",
+                check,
+                (
+                    *("STAMPEDE_SIGNING_", "STAMPEDE_CODE_KEY_", "STAMPEDE_RECEIPT_"),
+                    *("STAMPEDE_DATABASE_", "FLOWER_"),
+                ),
+            ),
             ("beat", beat, ("STAMPEDE_RECEIPT_", "FLOWER_")),
             ("flower", flower, ("STAMPEDE_RECEIPT_", "PROMETHEUS_")),
         ):
@@ -184,7 +198,7 @@ class Copy:
             except OSError:
                 return False
             names = {name.partition("@")[0] for answer in answers for name in answer}
-            return {"stamp", "courier"} <= names
+            return {"stamp", "courier", "check"} <= names
 
         flower = f"http://{self._reachable_host()}:{self._choices.flower_port}/"
         checks: tuple[tuple[str, Callable[[], bool]], ...] = (
@@ -208,7 +222,7 @@ class Copy:
         """End in order: first who brings work, then who does it, then who keeps it."""
         by_name = {process.name: process for process in self._processes}
         try:
-            for names in (("web", "beat"), ("stamp", "courier", "flower")):
+            for names in (("web", "beat"), ("stamp", "courier", "check", "flower")):
                 end_all([by_name[n] for n in names if n in by_name], seconds=DRAIN_SECONDS)
         except Interrupted:
             self._say("ending at once")

@@ -22,7 +22,7 @@ from common import database, documents, jwks, ledger, pace, partners
 from common.database import Database
 from common.documents import Documents
 from common.identifiers import new_id
-from common.lanes import STAMP_LANES, WEBHOOK_LANE
+from common.lanes import CHECK_LANE, STAMP_LANES, WEBHOOK_LANE
 from common.pace import Pace
 from common.partners import Caller, Mode
 from common.settings import WebSettings, WorkerSettings
@@ -77,6 +77,9 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
         code_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     )
     (folder / "code.pub.pem").write_bytes(jwks.public_pem(code_key.public_key()))
+    # A copy, so that tests may trust further issuers; it is read anew for each check.
+    trust_roots = folder / "trust-roots.pem"
+    trust_roots.write_bytes(chain.root.read_bytes())
     port = free_port()
     with (
         embedded_postgres(folder / "postgres") as database_url,
@@ -95,6 +98,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
             "STAMPEDE_CODE_PUBLIC_KEYS_FILE": str(folder / "code.pub.pem"),
             "STAMPEDE_SIGNING_KEY_FILE": str(chain.signer_key),
             "STAMPEDE_SIGNING_CHAIN_FILE": str(chain.chain),
+            "STAMPEDE_TRUST_ROOTS_FILE": str(trust_roots),
             "STAMPEDE_WEBHOOK_ALLOW_PRIVATE": "true",
             "STAMPEDE_WEBHOOK_TIMEOUT_SECONDS": "2",
             "STAMPEDE_MAX_DOCUMENT_BYTES": str(1024 * 1024),
@@ -212,10 +216,25 @@ def _says_ready(log: Path) -> bool:
 
 
 @pytest.fixture(scope="session")
-def workers(
+def checkers(
     environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Path]:
-    """A stamp worker and a courier, as real processes; yields the folder of their logs."""
+    """The worker that looks into files while clients wait; yields its log."""
+    log = tmp_path_factory.mktemp("checkers") / "check.log"
+    command = ["celery", "-A", "workers.desk", "worker", "--loglevel", "INFO", "-E"]
+    process = run([*command, "-n", "check@test", "-c", "2", "-Q", CHECK_LANE], environment, log)
+    try:
+        eventually(partial(_says_ready, log), seconds=60)
+        yield log
+    finally:
+        stop(process)
+
+
+@pytest.fixture(scope="session")
+def workers(
+    environment: dict[str, str], checkers: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Path]:
+    """All workers, as real processes; yields the folder of the stamp worker's and courier's logs."""
     logs = tmp_path_factory.mktemp("workers")
     base = ["celery", "-A", "workers.app", "worker", "--loglevel", "INFO", "-E"]
     started = [

@@ -10,11 +10,12 @@ from common.codes import PublishedKeys
 from common.links import StatusLinks
 from common.problems import Code, ProblemError
 from common.receipts import ReceiptSigner
+from common.replies import Asker
 from common.settings import WebSettings
 from common.telemetry import configure_logs, logger
 from web import health, openapi, pages
 from web.answers import problem_answer
-from web.api import jobs, public, quota, webhook_endpoints
+from web.api import jobs, placements, public, quota, verifications, webhook_endpoints
 from web.parts import Parts
 
 log = logger(__name__)
@@ -39,23 +40,27 @@ def create_app(settings: WebSettings | None = None) -> Flask:
     configure_logs(settings)
     app = Flask(__name__, static_folder=None)
     app.json.sort_keys = False  # type: ignore[attr-defined]
+    store, celery = documents.connect(settings), lanes.make_celery(settings)
     with app.app_context():
         Parts(
             settings=settings,
             database=database.connect(settings),
-            documents=documents.connect(settings),
+            documents=store,
             pace=pace.connect(settings),
             receipts=ReceiptSigner(
                 settings.receipt_key_file.read_bytes(), issuer=settings.public_url
             ),
             codes=PublishedKeys(settings.code_public_keys_file.read_bytes()),
             links=StatusLinks(settings),
-            celery=lanes.make_celery(settings),
+            celery=celery,
+            asker=Asker(settings=settings, documents=store, celery=celery),
         ).install()
     for blueprint in (
         jobs.blueprint,
+        placements.blueprint,
         webhook_endpoints.blueprint,
         quota.blueprint,
+        verifications.blueprint,
         public.blueprint,
         health.blueprint,
     ):

@@ -39,6 +39,8 @@ class Answers:
     model: type[BaseModel] | None = None
     content_type: str = JSON
     headers: Sequence[str] = ()
+    # Content types of pictures that a client may ask for instead of the model.
+    pictures: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,6 +220,10 @@ def _answer(answer: Answers) -> dict[str, Any]:
     if answer.model is not None:
         reference = _REFERENCE.format(model=answer.model.__name__)
         described["content"] = {answer.content_type: {"schema": {"$ref": reference}}}
+        described["content"] |= {
+            picture: {"schema": {"type": "string", "contentMediaType": picture}}
+            for picture in answer.pictures
+        }
     elif answer.content_type != JSON:
         described["content"] = {answer.content_type: {"schema": {"type": "string"}}}
     return described

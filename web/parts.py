@@ -11,6 +11,7 @@ from common.documents import Documents
 from common.links import StatusLinks
 from common.pace import Pace
 from common.receipts import ReceiptSigner
+from common.replies import Asker
 from common.settings import WebSettings
 
 _KEY = "stampede"
@@ -28,6 +29,7 @@ class Parts:
     codes: PublishedKeys
     links: StatusLinks
     celery: Celery
+    asker: Asker
 
     def install(self) -> None:
         """Give these parts to the current app."""

@@ -126,6 +126,7 @@ app.conf.update(
         "upgrade": {"task": "stampede.upgrade", "schedule": 5.0, "options": {"expires": 30}},
         "recount": {"task": "stampede.recount", "schedule": 30.0, "options": {"expires": 30}},
         "forget": {"task": "stampede.forget", "schedule": 600.0, "options": {"expires": 600}},
+        "inbox": {"task": "stampede.inbox", "schedule": 300.0, "options": {"expires": 300}},
     },
 )
 
@@ -197,3 +198,9 @@ def recount() -> None:
 def forget() -> None:
     """Drop idempotency keys that are too old to count."""
     PARTS.caretaker.forget_idempotency_keys()
+
+
+@app.task(name="stampede.inbox")
+def inbox() -> None:
+    """Remove uploads that a crash left behind."""
+    PARTS.caretaker.clear_inbox()

@@ -12,6 +12,7 @@ from datetime import datetime
 from asn1crypto import x509
 from asn1crypto.crl import CertificateList
 from asn1crypto.ocsp import OCSPResponse
+from billiard.exceptions import SoftTimeLimitExceeded
 from pyhanko.pdf_utils.generic import IndirectObject
 from pyhanko.sign.ades.report import AdESPassed
 from pyhanko.sign.validation.ades import ades_lta_validation, ades_with_time_validation
@@ -58,6 +59,9 @@ def level_of(
         if not asyncio.run(_holds_offline(signature, roots, stamped.timestamp)):
             return Level.B_T
         return Level.B_LTA if asyncio.run(_holds_for_long(signature, roots)) else Level.B_LT
+    except (SoftTimeLimitExceeded, MemoryError):
+        # About the process, not the file.
+        raise
     except Exception:
         # pyHanko raises whatever a damaged security store leads to; the timestamp is good all the same.
         return Level.B_T

@@ -1,7 +1,12 @@
-"""A placement as the API takes it, as the sealing library takes it."""
+"""A stamp's place as the API takes it, as the sealing library takes it; and whose date is its date."""
+
+from datetime import timedelta, timezone
 
 from common.placements import Placement
 from workers import sealing
+
+# The date on a stamp is the date in Jakarta, where the duty is owed.
+WIB = timezone(timedelta(hours=7), "WIB")
 
 
 def engine_placement(wanted: Placement) -> sealing.Placement:

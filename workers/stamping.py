@@ -7,7 +7,7 @@ that finishes it, and a stored result that lost its claim lies under a key that 
 import hashlib
 import time
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -24,14 +24,12 @@ from common.problems import Code
 from common.settings import WorkerSettings
 from common.telemetry import FINISHED, STAMPING, logger
 from workers.keyring import Keyring
-from workers.placing import engine_placement
+from workers.placing import WIB, engine_placement
 from workers.sealer import Outcome, Sealer
 from workers.sealing import Design, SealingError, Stamp
 
 log = logger(__name__)
 
-# The date on a stamp is the date in Jakarta, where the duty is owed.
-WIB = timezone(timedelta(hours=7), "WIB")
 # After a passing fault: 5 s, and twice as long after each further attempt, up to 10 minutes.
 FIRST_RETRY_SECONDS = 5.0
 LONGEST_RETRY_SECONDS = 600.0

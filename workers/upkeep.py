@@ -3,6 +3,8 @@
 Every round is bounded, safe to run twice and beside itself.
 """
 
+from datetime import UTC, datetime, timedelta
+
 from celery import Celery
 from sqlalchemy import text
 
@@ -18,6 +20,8 @@ log = logger(__name__)
 ROUND = 500
 IDEMPOTENCY_KEY_HOURS = 24
 DELIVERY_RESEND_SECONDS = 5.0
+# Far longer than any client waits for an answer about its file.
+INBOX_SECONDS = 600
 
 
 class Caretaker:
@@ -120,6 +124,13 @@ class Caretaker:
             ).rowcount
         self._note("idempotency key forgotten", dropped)
         return dropped
+
+    def clear_inbox(self) -> int:
+        """Remove uploads whose client has long left, and which a crash left behind; returns how many."""
+        before = datetime.now(UTC) - timedelta(seconds=INBOX_SECONDS)
+        removed = self._documents.clear_inbox(before=before, limit=ROUND)
+        self._note("upload left behind", removed)
+        return removed
 
     def _note(self, what: str, count: int) -> None:
         if count:

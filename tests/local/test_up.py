@@ -73,7 +73,7 @@ def flower_sees_the_job(data: Path, said: str, job: str) -> None:
             row["hostname"].partition("@")[0]
             for row in client.get("/workers?json=1").json()["data"]
         }
-        assert workers == {"stamp", "courier"}
+        assert workers == {"stamp", "courier", "check"}
         lanes = {row["name"] for row in client.get("/api/queues/length").json()["active_queues"]}
         assert {"stamp.applicant", "stamp.partner.0", "stamp.bulk", "webhook"} <= lanes
 
@@ -136,6 +136,9 @@ def commands_work(data: Path, stamped: Path, job: str) -> None:
     url = read_variables(data / "stampede.env")["STAMPEDE_PUBLIC_URL"]
     headers = {"Authorization": f"Bearer {secret}"}
     assert httpx.get(f"{url}/v1/quota", headers=headers).json()["available"] == 5
+    with stamped.open("rb") as file:
+        checked = httpx.post(f"{url}/v1/verifications", files={"document": file}, headers=headers)
+    assert (checked.json()["verdict"], checked.json()["known"]) == ("specimen", True)
     assert stampede(data, "key", "revoke", key_id).returncode == 0
     assert httpx.get(f"{url}/v1/quota", headers=headers).status_code == 401
     unknown = stampede(data, "key", "issue", "--partner", "Nobody", "--mode", "test")

@@ -130,4 +130,4 @@ def test_made_up_requests_never_break_a_promise(app: Flask, account: Account) ->
         described: Any = operation
         bounded(given(case=described.ok().as_strategy())(holds))()
         tried += 1
-    assert tried == 13
+    assert tried == 15

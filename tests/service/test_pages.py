@@ -275,7 +275,7 @@ def test_the_description_is_readable_without_a_machine(client: FlaskClient) -> N
 
 
 def test_a_wrong_method_is_answered_in_plain_words(client: FlaskClient) -> None:
-    answer = client.post("/verify", headers=HTML)
+    answer = client.post("/problems", headers=HTML)
     assert answer.status_code == 405
     assert "GET" in answer.headers["Allow"]
     assert "bukan dengan mengirim formulir" in answer.text

@@ -1,5 +1,7 @@
 """What beat runs: whatever the broker or a worker lost is found and goes on."""
 
+import os
+import time
 from typing import Any
 from uuid import UUID
 
@@ -11,14 +13,15 @@ from sqlalchemy import text
 
 from common import lanes, pace
 from common.database import Database
-from common.documents import Documents
+from common.documents import Documents, MissingDocumentError, inbox_key
+from common.identifiers import new_id
 from common.pace import Pace
 from common.partners import Mode
 from common.settings import WorkerSettings
 from tests.service.test_job_states import accept, claim, expire, new_job, shown
 from tests.stack import Account
 from web.app import create_app
-from workers.upkeep import Caretaker
+from workers.upkeep import INBOX_SECONDS, Caretaker
 
 LANE = "tests.upkeep"
 
@@ -55,6 +58,22 @@ def make_due(db: Database, job_id: UUID, lane: str = LANE) -> None:
             text("update jobs set publish_at = now(), lane = :lane where id = :id"),
             {"id": job_id, "lane": lane},
         )
+
+
+def test_uploads_that_a_crash_left_behind_are_removed_and_fresh_ones_stay(
+    caretaker: Caretaker, store: Documents, worker_settings: WorkerSettings
+) -> None:
+    left, fresh = inbox_key(new_id()), inbox_key(new_id())
+    for key in (left, fresh):
+        store.put(key, b"%PDF-", lasting=False)
+    long_ago = time.time() - INBOX_SECONDS - 1
+    os.utime(worker_settings.data_dir / "objects" / left, (long_ago, long_ago))
+    assert caretaker.clear_inbox() == 1
+    with pytest.raises(MissingDocumentError):
+        store.get(left)
+    assert store.get(fresh) == b"%PDF-"
+    store.delete(fresh)
+    assert caretaker.clear_inbox() == 0
 
 
 def test_a_job_that_was_never_published_is_sent(

@@ -6,6 +6,7 @@ PDF header, encryption, a file cut short. Everything else is the worker's to fin
 
 import hashlib
 import re
+from collections.abc import Container
 from dataclasses import dataclass
 from io import BytesIO
 from typing import IO, Generic, TypeVar
@@ -72,12 +73,15 @@ def read_submission(*, max_bytes: int) -> Submission:
     )
 
 
-def read_upload(model: type[Fields], *, max_bytes: int) -> Upload[Fields]:
+def read_upload(
+    model: type[Fields], *, max_bytes: int, beside_a_form: Container[str] = ()
+) -> Upload[Fields]:
     """Read this request's document and the fields beside it; looks at no byte of the document.
 
     Args:
         model: the fields that may stand beside the document.
         max_bytes: the largest document taken.
+        beside_a_form: query parameters that are not for the model, such as a page's language.
 
     Raises:
         ProblemError: `content_type_unsupported`, `document_too_large`, `document_missing`,
@@ -88,7 +92,7 @@ def read_upload(model: type[Fields], *, max_bytes: int) -> Upload[Fields]:
         fields = _fields(model, request.args)
         return Upload(_read_body(max_bytes), None, fields)
     if request.mimetype == MULTIPART:
-        if request.args:
+        if any(name not in beside_a_form for name in request.args):
             raise ProblemError(
                 Code.FIELD_UNKNOWN,
                 "with multipart/form-data the fields are form parts, not query parameters",
@@ -98,6 +102,19 @@ def read_upload(model: type[Fields], *, max_bytes: int) -> Upload[Fields]:
     raise ProblemError(Code.CONTENT_TYPE_UNSUPPORTED, facts={"accepted": ACCEPTED_TYPES})
 
 
+def refuse_not_pdf(document: bytes) -> None:
+    """Refuse what does not even begin like a PDF.
+
+    Raises:
+        ProblemError: `document_empty`, `document_not_pdf`.
+    """
+    if not document:
+        raise ProblemError(Code.DOCUMENT_EMPTY)
+    # Readers look for the header in the first 1,024 bytes (ISO 32000-2, Annex I).
+    if b"%PDF-" not in document[:1024]:
+        raise ProblemError(Code.DOCUMENT_NOT_PDF)
+
+
 def refuse_unstampable(document: bytes) -> None:
     """Refuse what the bytes alone give away; parses nothing.
 
@@ -105,11 +122,7 @@ def refuse_unstampable(document: bytes) -> None:
         ProblemError: `document_empty`, `document_not_pdf`, `document_encrypted`,
             `document_unreadable`.
     """
-    if not document:
-        raise ProblemError(Code.DOCUMENT_EMPTY)
-    # Readers look for the header in the first 1,024 bytes (ISO 32000-2, Annex I).
-    if b"%PDF-" not in document[:1024]:
-        raise ProblemError(Code.DOCUMENT_NOT_PDF)
+    refuse_not_pdf(document)
     start = document.rfind(b"startxref")
     if start < 0 and not document.endswith(b"endobj", 0, document.rfind(b"obj") + 3):
         # Only that line may be missing, which a worker can do without; but here an object has none

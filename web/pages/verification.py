@@ -1,4 +1,10 @@
-"""`/v/<serial>`: what is publicly true of a serial; with a token, the address a stamp's QR code opens."""
+"""`/verify` and `/v/<serial>`: what is true of a serial, of a scanned code, and of a file.
+
+`/v/<serial>` with a token behind it is the address that a stamp's QR code opens. A file that is sent to
+a page is checked and forgotten.
+"""
+
+from datetime import datetime
 
 from flask import Blueprint, Response, make_response, redirect, render_template, request
 from sqlalchemy.exc import OperationalError
@@ -6,8 +12,14 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from werkzeug.wrappers import Response as AnyResponse
 
 from common import codes, serials
+from common.problems import ProblemError
 from common.serials import PublicSerial
-from web.pages.language import to
+from common.telemetry import REFUSED
+from common.verdicts import ADVICE, CHANGES, HEADLINES
+from web.answers import language_of
+from web.api.intake import read_upload
+from web.api.verifications import NoFields, verify
+from web.pages.language import selected, to
 from web.parts import parts
 
 blueprint = Blueprint("verification", __name__, template_folder="templates")
@@ -32,9 +44,15 @@ def pasted_code(typed: str) -> tuple[str, str] | None:
     return (serial, token) if token and serials.is_well_formed(serial) else None
 
 
+@blueprint.context_processor
+def _form() -> dict[str, int]:
+    """Give every page of this file what its form for files says."""
+    return {"most": _most_bytes()}
+
+
 @blueprint.get("/verify")
 def ask() -> AnyResponse:
-    """Ask for a serial, or go to the one that was typed, or to the code that was pasted."""
+    """Ask for a file or a serial, or go to the one that was typed, or to the code that was pasted."""
     typed = request.args.get("serial", "")
     code = pasted_code(typed)
     if code is not None:
@@ -92,6 +110,47 @@ def show_code(serial: str, token: str) -> Response:
     return response
 
 
+# No token against forged requests on these two: they use no session and no right of the sender, and
+# change nothing. Whoever makes a browser send a file here learns and gains nothing by it.
+@blueprint.post("/verify", endpoint="check")
+def check() -> Response:
+    """Check the file that was sent."""
+    return _check(None)
+
+
+@blueprint.post("/V/<serial>", endpoint="check_scanned")
+@blueprint.post("/v/<serial>", endpoint="check_for")
+def check_for(serial: str) -> Response:
+    """Check whether the file that was sent is the one that carries this serial."""
+    return _check(serial.upper()[:64])
+
+
+def _check(expected: str | None) -> Response:
+    """Answer with the result, or with the form again and what was wrong."""
+    try:
+        upload = read_upload(NoFields, max_bytes=_most_bytes(), beside_a_form=("lang",))
+        verified = verify(upload.document, expected=expected)
+    except ProblemError as error:
+        return _refused(error, expected)
+    lang = language_of(selected())
+    other = language_of("id" if lang == "en" else "en")
+    page = render_template(
+        "verified.html",
+        name=upload.file_name or "PDF",
+        expected=expected,
+        verified=verified,
+        headline=HEADLINES[verified.verdict].said(lang),
+        same_in_other=HEADLINES[verified.verdict].said(other),
+        other=other,
+        advice=ADVICE[verified.verdict].said(lang),
+        changes={kind: words.said(lang) for kind, words in CHANGES.items()},
+        at=datetime.fromisoformat,
+    )
+    response = make_response(page)
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
 def _look_up(serial: str) -> tuple[PublicSerial | None, bool]:
     """Return what is known of a serial, and whether the database is away."""
     try:
@@ -99,3 +158,22 @@ def _look_up(serial: str) -> tuple[PublicSerial | None, bool]:
             return serials.look_up(connection, serial), False
     except (OperationalError, PoolTimeoutError):
         return None, True
+
+
+def _refused(error: ProblemError, expected: str | None) -> Response:
+    REFUSED.labels(error.code).inc()
+    page = render_template(
+        "verify.html",
+        expected=expected,
+        problem=error.problem.title(language_of(selected())),
+        busy=error.problem.status == 503,
+        code=error.code,
+    )
+    response = make_response(page, error.problem.status)
+    response.headers.update(error.headers)
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+def _most_bytes() -> int:
+    return parts().settings.max_document_bytes
