@@ -63,6 +63,13 @@ def settings(**fields: Any) -> WorkerSettings:
     return WorkerSettings(link_key="k" * 32, code_key_file="code.key.pem", **fields)
 
 
+@pytest.fixture(autouse=True)
+def _nothing_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only what a test says is set: other tests of the same run have servers, and keys for them."""
+    for name in [name for name in os.environ if name.startswith("STAMPEDE_")]:
+        monkeypatch.delenv(name)
+
+
 @pytest.fixture
 def keys(tmp_path: Path) -> Iterator[Keys]:
     made = Keys(tmp_path)
