@@ -14,6 +14,8 @@ from workers.previews import preview
 from workers.sealing import Sealed, SealingError, Signer, seal
 
 SECONDS = 2.0
+# How much is wrong, by qpdf's exit status: nothing, warnings, errors.
+QPDF = {0: 0, 3: 1, 2: 2}
 
 
 def sealed(case: Case, signer: Signer) -> Sealed | None:
@@ -71,7 +73,7 @@ def test_other_programs_agree(case: Case, signer: Signer, tmp_path: Path) -> Non
     before.write_bytes(case.content)
     after.write_bytes(result.bytes)
     checks = [
-        subprocess.run(["qpdf", "--check", file], capture_output=True, check=False).returncode
+        QPDF[subprocess.run(["qpdf", "--check", file], capture_output=True, check=False).returncode]
         for file in (before, after)
     ]
     assert checks[1] <= checks[0], "qpdf finds more wrong than before"

@@ -19,7 +19,6 @@ from pypdf.generic import (
 from workers.sealing import appearance
 from workers.sealing.design import Design
 from workers.sealing.document import Document
-from workers.sealing.errors import SealingError
 from workers.sealing.fields import Field
 from workers.sealing.locate import Place, carrier
 from workers.sealing.pages import Page
@@ -117,13 +116,15 @@ def _fill(
 
 
 def _annotate(source: Document, revision: Revision, page: Page, numbers: list[int]) -> None:
-    """Add annotations to a page: in its own array, or in the array that it refers to."""
+    """Add annotations to a page: in its own array, or in the array that it refers to.
+
+    What stands there and is no array is nothing to any reader, and gives way.
+    """
     raw = page.values.raw_get("/Annots") if "/Annots" in page.values else None
     before = source.resolve(raw)
-    if before is not None and not isinstance(before, ArrayObject):
-        raise SealingError("document_unreadable", reason="annotations")
-    annotations = ArrayObject([*(before or ()), *(_reference(n, source) for n in numbers)])
-    if isinstance(raw, IndirectObject) and before is not None:
+    kept = before if isinstance(before, ArrayObject) else None
+    annotations = ArrayObject([*(kept or ()), *(_reference(n, source) for n in numbers)])
+    if isinstance(raw, IndirectObject) and kept is not None:
         revision.replace(raw, annotations)
     else:
         revision.extend(page.reference, page.values, "/Annots", annotations)
@@ -134,32 +135,30 @@ def _add_to_form(
 ) -> None:
     """Say in the document's form that there are signatures, making one where there is none.
 
+    What stands there and is no form, or no list of fields, is nothing to any reader, and gives way.
     `number` is the new field; None where the form has the field already.
     """
     raw_form = source.root.raw_get("/AcroForm") if "/AcroForm" in source.root else None
-    form = source.resolve(raw_form)
-    if form is not None and not isinstance(form, DictionaryObject):
-        raise SealingError("document_unreadable", reason="form")
-    form = form or DictionaryObject()
+    before = source.resolve(raw_form)
+    form = before if isinstance(before, DictionaryObject) else DictionaryObject()
     raw_fields = form.raw_get("/Fields") if "/Fields" in form else None
-    before = source.resolve(raw_fields)
-    if before is not None and not isinstance(before, ArrayObject):
-        raise SealingError("document_unreadable", reason="form fields")
+    listed = source.resolve(raw_fields)
+    kept = listed if isinstance(listed, ArrayObject) else None
     flags = source.resolve(form.get("/SigFlags"))
     flags = flags if isinstance(flags, int) else 0
     entries: dict[str, Any] = {}
     if flags & _SIGNATURE_FLAGS != _SIGNATURE_FLAGS and not signed_before:
         entries["/SigFlags"] = NumberObject(flags | _SIGNATURE_FLAGS)
     if number is not None:
-        fields = ArrayObject([*(before or ()), _reference(number, source)])
-        if isinstance(raw_fields, IndirectObject) and before is not None:
+        fields = ArrayObject([*(kept or ()), _reference(number, source)])
+        if isinstance(raw_fields, IndirectObject) and kept is not None:
             revision.replace(raw_fields, fields)
         else:
             entries["/Fields"] = fields
     if not entries:
         return
     form = changed(form, entries)
-    if isinstance(raw_form, IndirectObject):
+    if isinstance(raw_form, IndirectObject) and isinstance(before, DictionaryObject):
         revision.replace(raw_form, form)
     else:
         revision.extend(source.root_reference, source.root, "/AcroForm", form)

@@ -12,11 +12,15 @@ from workers.sealing import pages
 from workers.sealing.document import MAX_DEPTH, MAX_NODES, Document
 from workers.sealing.errors import SealingError
 from workers.sealing.pages import Page
-from workers.sealing.placement import SMALLEST, TOLERANCE, Box, rectangle_of, view
+from workers.sealing.placement import TOLERANCE, Box, rectangle_of, view
 from workers.sealing.revision import serialise
 
 # Hidden and NoView (12.5.3): a stamp that nobody sees is none.
 _UNSEEN = 2 | 32
+
+
+# Points of a side: in less nobody sees that there is a stamp.
+_SMALLEST = 12.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +85,7 @@ def place(document: Document, field: Field) -> tuple[Page, Box]:
     if rectangle is None:
         raise _unusable(field.name, "no size")
     left, bottom, right, top = shown.seen(rectangle)
-    if right - left < SMALLEST or top - bottom < SMALLEST:
+    if right - left < _SMALLEST or top - bottom < _SMALLEST:
         raise _unusable(field.name, "no size")
     page_width, page_height = shown.size
     if (

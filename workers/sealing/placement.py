@@ -27,7 +27,6 @@ Rectangle = tuple[float, float, float, float]
 
 LETTER = (0.0, 0.0, 612.0, 792.0)
 DEFAULT_SIDE = 80.0
-SMALLEST = 12.0
 # Boxes may touch the edge: rounding is not a reason to refuse.
 TOLERANCE = 0.01
 
@@ -40,7 +39,7 @@ class Placement:
     corner of the visible page. A `position` keeps `margin` points from the edges. The stamp's lower
     left corner stands at the lower left of the `match`-th `anchor`, moved by `offset_x` and
     `offset_y`. A side that is not given is 80 points; at a position it is less where the page is
-    smaller, so that a stamp fits wherever one of `SMALLEST` points does.
+    smaller, so that a stamp fits on every page.
     """
 
     # None: the last page, or, for an anchor, every page from the last to the first.
@@ -195,7 +194,7 @@ def size_on(placement: Placement, shown: View) -> tuple[float, float]:
     """Return width and height in points: what was asked for, else 80, less at a position on a small page."""
     default = DEFAULT_SIDE
     if placement.x is None and placement.anchor is None:
-        default = max(SMALLEST, min(DEFAULT_SIDE, *shown.size))
+        default = min(DEFAULT_SIDE, *shown.size)
     return (
         default if placement.width is None else placement.width,
         default if placement.height is None else placement.height,

@@ -16,7 +16,7 @@ from workers.checking import check
 from workers.sealing import SealingError
 
 
-def hybrid() -> bytes:
+def hybrid(*, says_what_is_older: bool = False) -> bytes:
     """Return a document whose table hides the page, which stands in an object stream (7.5.8.4)."""
     made = objects()
     page = made.pop(10)
@@ -29,9 +29,10 @@ def hybrid() -> bytes:
     document = classic(made).replace(b"20 1\n", hidden)
     before, start = document.rindex(b"xref\n0 1"), len(document)
     rows = zlib.compress(b"\x02" + (20).to_bytes(4) + bytes(2))
+    older = b"/Prev %d" % before if says_what_is_older else b""
     section = (
-        b"21 0 obj\n<</Type/XRef/Size 22/W[1 4 2]/Index[10 1]/Filter/FlateDecode/Length %d>>"
-        b"stream\n%s\nendstream\nendobj\n" % (len(rows), rows)
+        b"21 0 obj\n<</Type/XRef/Size 22/W[1 4 2]/Index[10 1]%s/Filter/FlateDecode/Length %d>>"
+        b"stream\n%s\nendstream\nendobj\n" % (older, len(rows), rows)
     )
     return (
         document
@@ -77,6 +78,7 @@ FIELD = {
 FORM = objects(catalogue=b"/AcroForm 20 0 R", page=b"/Annots[21 0 R]") | FIELD
 KINDS = {
     "hybrid": hybrid(),
+    "hybrid, its stream naming the older section too": hybrid(says_what_is_older=True),
     "300 revisions": in_revisions(300),
     "a tree 90 deep": deep(90),
     "a form with XFA": classic(FORM),
@@ -92,6 +94,9 @@ KINDS = {
     "resources by reference": classic(
         objects(pages=b"/Resources 20 0 R") | {20: b"<</Font 21 0 R>>", 21: b"<</F 4 0 R>>"}
     ),
+    "a form that is none": classic(objects(catalogue=b"/AcroForm/None")),
+    "a form without a list of fields": classic(objects(catalogue=b"/AcroForm<</Fields/None>>")),
+    "annotations that are none": classic(objects(page=b"/Annots 20 0 R") | {20: b"/None"}),
     "a filter that is null": streamed(objects()).replace(
         b"/Filter/FlateDecode/Length 42>>", b"/Filter null/Length 42>>"
     ),

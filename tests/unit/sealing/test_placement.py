@@ -130,6 +130,8 @@ def test_a_box_may_touch_the_edge() -> None:
 def test_in_a_corner_of_a_small_page_the_stamp_is_smaller() -> None:
     box = box_on(Placement(position="top-left"), page(media=(0, 0, 200, 50)))
     assert box.rectangle == (24, 0, 74, 50)
+    box = box_on(Placement(), page(media=(0, 0, 3, 1)))
+    assert box.rectangle == (1, 0, 2, 1)
 
 
 def test_a_size_that_was_asked_for_is_kept_or_refused() -> None:
