@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from workers.sealing.errors import SealingError
-from workers.sealing.pages import Page
+from workers.sealing.reading.pages import Page
 
 Position = Literal[
     "top-left",

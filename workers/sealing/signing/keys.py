@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.hazmat.primitives.serialization.pkcs12 import load_pkcs12
 
-from workers.sealing.algorithms import (
+from workers.sealing.signing.algorithms import (
     PSS_SALT_BYTES,
     Algorithm,
     KeyUnusableError,

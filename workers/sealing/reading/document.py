@@ -23,11 +23,11 @@ from pypdf.generic import (
     read_object,
 )
 
-from workers.sealing import scan, xref
 from workers.sealing.errors import CrossReferenceError, SealingError
-from workers.sealing.limits import OBJECT, Budget, Metered
-from workers.sealing.streams import decoded
-from workers.sealing.xref import CrossReference, InFile, InStream
+from workers.sealing.reading import scan, xref
+from workers.sealing.reading.limits import OBJECT, Budget, Metered
+from workers.sealing.reading.streams import decoded
+from workers.sealing.reading.xref import CrossReference, InFile, InStream
 
 # Deeper or wider than any real document's page tree and forms.
 MAX_DEPTH = 200

@@ -13,11 +13,12 @@ from typing import Any
 
 from pypdfium2 import PdfDocument, raw
 
-from workers.sealing import pages, pdfium
-from workers.sealing.document import Document
 from workers.sealing.errors import SealingError
-from workers.sealing.pages import Page
-from workers.sealing.placement import Box, Placement, Rectangle, View, box_at, size_on, view
+from workers.sealing.placing import pdfium
+from workers.sealing.placing.placement import Box, Placement, Rectangle, View, box_at, size_on, view
+from workers.sealing.reading import pages
+from workers.sealing.reading.document import Document
+from workers.sealing.reading.pages import Page
 
 # How far one anchor is searched for: some seconds' work at the most.
 MAX_PAGES = 500

@@ -10,11 +10,11 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from workers.sealing import signature, timestamp
-from workers.sealing.der import first_of
-from workers.sealing.keys import Signer
-from workers.sealing.placement import Box
+from workers.sealing.placing.placement import Box
 from workers.sealing.revision import Revision, text_string
+from workers.sealing.signing import signature, timestamp
+from workers.sealing.signing.der import first_of
+from workers.sealing.signing.keys import Signer
 from workers.sealing.stamps import Sealed
 
 _BYTE_RANGE = b"/ByteRange[0 %010d %010d %010d]"

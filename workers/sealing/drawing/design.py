@@ -12,10 +12,10 @@ from typing import Self
 
 from pypdf import PageObject, PdfReader
 
-from workers.sealing.appearance import Layout, height_of_specimen
+from workers.sealing.drawing.appearance import Layout, height_of_specimen
+from workers.sealing.drawing.imported import Imported, ImportedPage
+from workers.sealing.drawing.lettering import Area
 from workers.sealing.errors import DesignError
-from workers.sealing.imported import Imported, ImportedPage
-from workers.sealing.lettering import Area
 from workers.sealing.revision import Revision
 
 # A stamp is drawn on every document; more would be felt.

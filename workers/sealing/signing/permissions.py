@@ -11,8 +11,8 @@ from typing import Any
 
 from pypdf.generic import DictionaryObject
 
-from workers.sealing.document import MAX_DEPTH, MAX_NODES, Document
 from workers.sealing.errors import SealingError
+from workers.sealing.reading.document import MAX_DEPTH, MAX_NODES, Document
 
 # What a transform without its own parameter allows (table 257).
 _DEFAULT_ACCESS = 2

@@ -22,7 +22,7 @@ from typing import Any, NoReturn, TypeVar
 from pypdfium2 import PdfDocument, PdfiumError, PdfPage, raw
 
 from workers.sealing.errors import SealingError
-from workers.sealing.placement import View
+from workers.sealing.placing.placement import View
 
 # What one question may take: seconds of CPU, and bytes beside what the worker has already.
 MAX_SECONDS = 5

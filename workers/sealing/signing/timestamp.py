@@ -22,8 +22,8 @@ from rfc3161_client import (
     decode_timestamp_response,
 )
 
-from workers.sealing.certificates import path
-from workers.sealing.der import (
+from workers.sealing.signing.certificates import path
+from workers.sealing.signing.der import (
     CONTEXT_0,
     CONTEXT_1,
     OCTET_STRING,

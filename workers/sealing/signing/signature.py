@@ -11,8 +11,8 @@ from functools import lru_cache
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from workers.sealing.der import OCTET_STRING, integer, oid, sequence, set_of, tlv
-from workers.sealing.keys import Signer
+from workers.sealing.signing.der import OCTET_STRING, integer, oid, sequence, set_of, tlv
+from workers.sealing.signing.keys import Signer
 
 _DATA = oid("1.2.840.113549.1.7.1")
 _SIGNED_DATA = oid("1.2.840.113549.1.7.2")

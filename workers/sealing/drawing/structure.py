@@ -17,8 +17,8 @@ from pypdf.generic import (
     NumberObject,
 )
 
-from workers.sealing.document import Document
 from workers.sealing.errors import SealingError
+from workers.sealing.reading.document import Document
 from workers.sealing.revision import Revision, changed, serialise
 
 # What is parsed, and what is copied with a few words more, in bytes.

@@ -10,10 +10,10 @@ from typing import Any
 
 from pypdf.generic import ArrayObject, DictionaryObject, IndirectObject, NameObject, StreamObject
 
-from workers.sealing.document import Document
 from workers.sealing.errors import SealingError
+from workers.sealing.reading.document import Document
+from workers.sealing.reading.streams import decoded
 from workers.sealing.revision import Revision
-from workers.sealing.streams import decoded
 
 # A store with more is not read for what it has: some things may then stand there twice.
 _LOOKED_AT = 100

@@ -11,10 +11,10 @@ from typing import Any
 from cryptography.hazmat.primitives.serialization import Encoding
 from pypdf.generic import ArrayObject, ByteStringObject, DictionaryObject, TextStringObject
 
-from workers.sealing.document import Document
 from workers.sealing.errors import SealingError
-from workers.sealing.fields import Field
-from workers.sealing.keys import Signer
+from workers.sealing.placing.fields import Field
+from workers.sealing.reading.document import Document
+from workers.sealing.signing.keys import Signer
 
 # The version of the seed values that we know.
 _VERSION = 3

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from PIL import Image
 from pypdfium2 import PdfDocument, PdfPage, raw
 
-from workers.sealing import pages, pdfium, text
-from workers.sealing.document import Document
 from workers.sealing.errors import SealingError
-from workers.sealing.pages import Page
-from workers.sealing.placement import Box, Placement, Rectangle, box_at, size_on, view
+from workers.sealing.placing import pdfium, text
+from workers.sealing.placing.placement import Box, Placement, Rectangle, box_at, size_on, view
+from workers.sealing.reading import pages
+from workers.sealing.reading.document import Document
+from workers.sealing.reading.pages import Page
 
 # Pixels a point: enough for the dot of an i to leave a trace.
 _SCALE = 2 / 3

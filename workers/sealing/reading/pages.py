@@ -8,8 +8,8 @@ from typing import Any, overload
 
 from pypdf.generic import ArrayObject, DictionaryObject, IndirectObject, PdfObject
 
-from workers.sealing.document import MAX_DEPTH, MAX_NODES, Document
 from workers.sealing.errors import SealingError
+from workers.sealing.reading.document import MAX_DEPTH, MAX_NODES, Document
 
 INHERITED = ("/Resources", "/MediaBox", "/CropBox", "/Rotate")
 

@@ -19,11 +19,11 @@ from pypdf.generic import (
     NumberObject,
 )
 
-from workers.sealing.document import Document
 from workers.sealing.errors import CrossReferenceError, SealingError
-from workers.sealing.limits import Budget
-from workers.sealing.scan import Found, Scan, scan
-from workers.sealing.xref import MAX_OBJECTS, CrossReference, InFile, InStream, Place
+from workers.sealing.reading.document import Document
+from workers.sealing.reading.limits import Budget
+from workers.sealing.reading.scan import Found, Scan, scan
+from workers.sealing.reading.xref import MAX_OBJECTS, CrossReference, InFile, InStream, Place
 
 T = TypeVar("T")
 

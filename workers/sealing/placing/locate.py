@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from workers.sealing import fields, pages, room, text
-from workers.sealing.document import Document
 from workers.sealing.errors import SealingError
-from workers.sealing.fields import Field
-from workers.sealing.pages import Page
-from workers.sealing.placement import TOLERANCE, Box, Placement, Rectangle, box_on
+from workers.sealing.placing import fields, room, text
+from workers.sealing.placing.fields import Field
+from workers.sealing.placing.placement import TOLERANCE, Box, Placement, Rectangle, box_on
+from workers.sealing.reading import pages
+from workers.sealing.reading.document import Document
+from workers.sealing.reading.pages import Page
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
 
-from workers.sealing.lettering import HEIGHT, Area, text_width
-from workers.sealing.matrix import dark_modules
-from workers.sealing.placement import Box
+from workers.sealing.drawing.lettering import HEIGHT, Area, text_width
+from workers.sealing.drawing.matrix import dark_modules
+from workers.sealing.placing.placement import Box
 from workers.sealing.stamps import Stamp
 
 SPECIMEN = "SPECIMEN"

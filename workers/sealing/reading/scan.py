@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from workers.sealing.limits import Budget
+from workers.sealing.reading.limits import Budget
 
 # What one word that was found takes out of the budget.
 _WORD = 4

@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import PublicKeyAlgorithmOID
 
-from workers.sealing.der import NULL, bit_string, integer, oid, sequence, tlv
+from workers.sealing.signing.der import NULL, bit_string, integer, oid, sequence, tlv
 
 SMALLEST_RSA_BITS = 2048
 PSS_SALT_BYTES = 32

@@ -41,9 +41,9 @@ from pkcs11.exceptions import (
 )
 from pkcs11.types import SignMixin
 
-from workers.sealing.algorithms import PSS_SALT_BYTES, Algorithm, KeyUnusableError, Scheme
-from workers.sealing.der import NULL, OCTET_STRING, oid, sequence, tlv
-from workers.sealing.keys import HASHES, PSS, Signer, usable
+from workers.sealing.signing.algorithms import PSS_SALT_BYTES, Algorithm, KeyUnusableError, Scheme
+from workers.sealing.signing.der import NULL, OCTET_STRING, oid, sequence, tlv
+from workers.sealing.signing.keys import HASHES, PSS, Signer, usable
 
 T = TypeVar("T")
 

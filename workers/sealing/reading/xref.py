@@ -15,8 +15,8 @@ from typing import Any
 from pypdf.generic import DictionaryObject, StreamObject
 
 from workers.sealing.errors import SealingError
-from workers.sealing.limits import OBJECT, Budget
-from workers.sealing.streams import decoded
+from workers.sealing.reading.limits import OBJECT, Budget
+from workers.sealing.reading.streams import decoded
 
 # More revisions than any real document has.
 MAX_SECTIONS = 4096

@@ -6,7 +6,7 @@ from typing import Any
 from pypdf.generic import DictionaryObject, StreamObject
 
 from workers.sealing.errors import SealingError
-from workers.sealing.limits import Budget
+from workers.sealing.reading.limits import Budget
 
 # Rows under a predictor take several times their size to undo; a million objects take 6 MB.
 _MAX_PREDICTED = 8 * 1024 * 1024

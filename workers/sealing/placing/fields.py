@@ -8,11 +8,11 @@ from typing import Any
 
 from pypdf.generic import ArrayObject, DictionaryObject, IndirectObject
 
-from workers.sealing import pages
-from workers.sealing.document import MAX_DEPTH, MAX_NODES, Document
 from workers.sealing.errors import SealingError
-from workers.sealing.pages import Page
-from workers.sealing.placement import SMALLEST, TOLERANCE, Box, rectangle_of, view
+from workers.sealing.placing.placement import SMALLEST, TOLERANCE, Box, rectangle_of, view
+from workers.sealing.reading import pages
+from workers.sealing.reading.document import MAX_DEPTH, MAX_NODES, Document
+from workers.sealing.reading.pages import Page
 from workers.sealing.revision import serialise
 
 # Hidden and NoView (12.5.3): a stamp that nobody sees is none.

@@ -16,17 +16,17 @@ from pypdf.generic import (
     NumberObject,
 )
 
-from workers.sealing import appearance
-from workers.sealing.design import Design
-from workers.sealing.document import Document
+from workers.sealing.drawing import appearance
+from workers.sealing.drawing.design import Design
+from workers.sealing.drawing.structure import Tags
 from workers.sealing.errors import SealingError
-from workers.sealing.fields import Field
-from workers.sealing.locate import Place, carrier
-from workers.sealing.pages import Page
-from workers.sealing.placement import Box
+from workers.sealing.placing.fields import Field
+from workers.sealing.placing.locate import Place, carrier
+from workers.sealing.placing.placement import Box
+from workers.sealing.reading.document import Document
+from workers.sealing.reading.pages import Page
 from workers.sealing.revision import Revision, changed, serialise, text_string
 from workers.sealing.stamps import Stamp
-from workers.sealing.structure import Tags
 
 # Printed, locked against being moved or deleted (12.5.3).
 _PRINT = 4
