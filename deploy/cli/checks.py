@@ -12,7 +12,7 @@ from common.settings import data_dir_from_environment, env_file
 from deploy import firststart, qr
 from deploy.cli.surroundings import TRUSTED, as_json, code_keys, print_json
 from deploy.report import Report, look_up
-from workers.checking import UncheckableError, check
+from workers.checking import UncheckableError, check, read_roots
 
 TRUST_VARIABLE = "STAMPEDE_TRUST_ROOTS_FILE"
 
@@ -60,9 +60,13 @@ def verify(
     roots = trust or _trust_roots()
     if not roots.exists():
         raise click.ClickException(f"no certificates in {roots}; name some with --trust")
+    document, trusted = file.read_bytes(), roots.read_bytes()
     try:
-        document = file.read_bytes()
-        checked = check(document, trust_roots_pem=roots.read_bytes())
+        read_roots(trusted)
+    except ValueError as error:
+        raise click.ClickException(f"no certificate in PEM can be read from {roots}") from error
+    try:
+        checked = check(document, trust_roots_pem=trusted)
     except UncheckableError as error:
         raise click.ClickException(f"{file} cannot be read as a PDF: {error}") from error
     known, not_asked = look_up(checked, document)
