@@ -1,4 +1,17 @@
 """The ground floor: the domain, and the words that web and workers share.
 
+    jobs.py          the job: its states, and the ways from one to the next    job_records.py   reading jobs
+    placements.py    where its stamps are wanted       levels.py, upgrades.py  what its signature brings along
+    ledger.py        quota                             serials.py, codes.py    serial numbers, and QR codes of them
+    partners.py      partners and API keys             idempotency.py          the same request twice
+    receipts.py, jwks.py, links.py                     proof of arrival, public keys, status links
+    verdicts.py      what a file's signatures mean     problems.py             every error a client can meet
+    events.py, outbox.py, webhook_endpoints.py, webhook_targets.py             what happened, and who is told
+    lanes.py, turns.py, pace.py                        queues, their turns, and the truth about waiting
+    replies.py       asking a worker while the client waits
+    database.py, schema.py, migrations/                PostgreSQL              audit.py        every invariant
+    documents.py     object storage                    settings.py             every knob
+    telemetry.py     logs and metrics                  identifiers.py          ids that sort by time
+
 Imports nothing of `web`, `workers` or `deploy`.
 """

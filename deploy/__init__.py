@@ -1,4 +1,12 @@
 """Puts the parts together: the command line and everything on one machine.
 
+    cli/             `stampede …`
+    local.py         `stampede up`: all parts, started in order and ended in order
+    servers.py, processes.py, child.py    PostgreSQL, Valkey and our own processes, as children
+    firststart.py, specimen.py, sample.py what a data folder gets: keys, a demo partner, a letter
+    demo.py          one letter through the running copy
+    report.py, qr.py what `stampede verify` says of a file and of codes
+    design_check.py  what `stampede design check` says of a design
+
 May import `web`, `workers` and `common`; nothing imports `deploy`.
 """

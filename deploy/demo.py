@@ -83,7 +83,10 @@ def run_demo(
     say(f"saved      {place} ({len(stamped)} bytes)")
     (signature,) = check(stamped, trust_roots_pem=trust_roots_pem).signatures
     facts = {"intact": signature.intact, "trusted": signature.trusted, "level": signature.level}
-    say(f"signature  {facts}, over the whole file: {signature.whole_file}")
+    say(
+        f"signature  intact: {signature.intact}, trusted: {signature.trusted},"
+        f" level: {signature.level}, over the whole file: {signature.whole_file}"
+    )
     code = _code_of(place, code_keys)
     say(f"QR code    {code.text}")
     say(f"           genuine: {code.genuine}, of this document: {code.matches_document}")

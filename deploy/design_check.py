@@ -14,8 +14,9 @@ from PIL import Image, ImageDraw, ImageFont
 from common.codes import CodeSigner
 from deploy.sample import blank_page
 from deploy.specimen import make_specimen_chain
-from workers.sealing import Box, Design, Placement, Signer, Stamp, appearance, matrix, seal
-from workers.sealing.placement import View
+from workers.sealing import Box, Design, Placement, Signer, Stamp, seal
+from workers.sealing.drawing import appearance, matrix
+from workers.sealing.placing.placement import View
 
 # What the pictures show; no such serial is ever given out, and its check character is wrong.
 SERIAL = "CONTOHSAMPLE0000000000"

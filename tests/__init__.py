@@ -1,1 +1,10 @@
-"""Tests: unit (pure), service (real servers), local (`stampede up`), browser, corpus, bench."""
+"""Tests, against real servers where there is a server.
+
+unit/      values in, values out           service/   our parts against PostgreSQL, Valkey, workers, granian
+local/     `stampede up`                   browser/   pages in Chromium
+corpus/    real documents                  fuzz/      mutated ones
+bench/     measurements
+stack.py, authorities.py, softhsm.py       the servers, started at their first use
+chains.py, issuer.py                       keys, certificates, and signatures made with them
+samples.py                                 makes the pictures in docs/samples
+"""

@@ -16,7 +16,7 @@ from deploy import design_check
 from deploy.sample import sample_letter
 from deploy.specimen import make_specimen_chain
 from workers.sealing import Design, Placement, Signer, Stamp, seal
-from workers.sealing.lettering import Area
+from workers.sealing.drawing.lettering import Area
 
 FOLDER = Path(__file__).parents[1] / "docs" / "samples"
 # The address of the examples, as long as real ones are.

@@ -1,4 +1,19 @@
 """The work: stamping, telling, checking and upkeep, as Celery tasks.
 
+    app.py           the Celery app of all lanes but one: tasks, what a process loads, beat's timetable
+    stamping.py      one job: claim, read, seal, store, finish
+    placing.py       a placement of the API's as the engine's      sealer.py         the level, or what the policy says
+    keyring.py, keyfile.py   the stamping keys                     sealing/          the engine
+    timestamping.py, revocation.py, revocation_data.py, revocation_store.py   evidence, got and kept
+    breaker.py, fetching.py  asking other people's servers, within bounds
+    upgrading.py     timestamps that come later
+    delivery.py      webhooks
+    upkeep.py        what beat runs
+
+    desk.py          the Celery app of the lane `check`: files of strangers, without a key or the database
+    answering.py     one question about one file, whatever the file does
+    checking.py, levels.py         what its signatures are worth
+    previewing.py, previews.py     what a stamp would look like on it
+
 May import `common`. `workers.sealing` is a library of its own that imports nothing of ours.
 """

@@ -40,9 +40,10 @@ from pydantic import (
 )
 
 from common.settings import WorkerSettings
-from workers.sealing import KeyUnusableError, Signer, hsm
-from workers.sealing.hsm import TokenKey
-from workers.sealing.keys import certificates_from_pem
+from workers.sealing import KeyUnusableError, Signer
+from workers.sealing.signing import hsm
+from workers.sealing.signing.hsm import TokenKey
+from workers.sealing.signing.keys import certificates_from_pem
 
 ONE_KEY = "default"
 

@@ -19,8 +19,9 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from common.settings import WorkerSettings
 from common.telemetry import KEY_EXPIRES, logger
 from workers.keyfile import Entry, read_entries
-from workers.sealing import KeyUnusableError, Signer, hsm
-from workers.sealing.hsm import TokenError
+from workers.sealing import KeyUnusableError, Signer
+from workers.sealing.signing import hsm
+from workers.sealing.signing.hsm import TokenError
 
 log = logger(__name__)
 

@@ -12,7 +12,8 @@ from itertools import cycle, islice
 from pypdfium2 import PdfDocument
 
 from workers import sealing
-from workers.sealing import Box, Design, Stamp, pdfium
+from workers.sealing import Box, Design, Stamp
+from workers.sealing.placing import pdfium
 
 # The longer side of a picture, in pixels.
 LONGEST_SIDE = 1200

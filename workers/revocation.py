@@ -28,8 +28,8 @@ from workers.revocation_data import (
     read,
 )
 from workers.revocation_store import Kept, RevocationStore
-from workers.sealing.certificates import der, fingerprint, path
-from workers.sealing.security_store import Evidence
+from workers.sealing.signing.certificates import der, fingerprint, path
+from workers.sealing.signing.security_store import Evidence
 
 log = logger(__name__)
 

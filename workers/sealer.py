@@ -22,8 +22,8 @@ from workers.revocation import EvidenceError, Held, Revocation
 from workers.revocation_data import RevokedError
 from workers.revocation_store import RevocationStore
 from workers.sealing import Design, Evidence, Sealed, Signer, Stamp, TokenTooLongError
-from workers.sealing.certificates import fingerprint
-from workers.sealing.timestamp import Token
+from workers.sealing.signing.certificates import fingerprint
+from workers.sealing.signing.timestamp import Token
 from workers.timestamping import FIRST_ROOM, AuthoritiesDownError, Timestamper
 
 log = logger(__name__)

@@ -20,8 +20,8 @@ from cryptography import x509
 from common.telemetry import TIMESTAMPS, logger
 from workers.breaker import Breaker
 from workers.fetching import Fetcher, FetchError
-from workers.sealing.certificates import der, fingerprint
-from workers.sealing.timestamp import (
+from workers.sealing.signing.certificates import der, fingerprint
+from workers.sealing.signing.timestamp import (
     TimestampError,
     Token,
     question,

@@ -17,8 +17,8 @@ from common.levels import Level
 from common.telemetry import UPKEEP, logger
 from common.upgrades import Upgradable
 from workers.sealing import TokenTooLongError, add_timestamp
-from workers.sealing.certificates import der
-from workers.sealing.timestamp import Token
+from workers.sealing.signing.certificates import der
+from workers.sealing.signing.timestamp import Token
 from workers.timestamping import AuthoritiesDownError, Timestamper
 
 log = logger(__name__)

@@ -23,8 +23,9 @@ from tests.bench.engine import cpu_ms
 from tests.chains import KINDS, issue, key_of
 from tests.softhsm import MODULE, PIN, SoftToken
 from workers.checking import check
-from workers.sealing import Placement, Signer, Stamp, hsm, seal
-from workers.sealing.hsm import TokenKey
+from workers.sealing import Placement, Signer, Stamp, seal
+from workers.sealing.signing import hsm
+from workers.sealing.signing.hsm import TokenKey
 
 SIZE = 355_000
 

@@ -125,3 +125,15 @@ def test_what_is_not_signed_or_not_a_pdf_ends_with_one(
     unread = verify(noise, "--trust", roots)
     assert unread.exit_code == 1
     assert "cannot be read as a PDF" in unread.output
+
+
+def test_a_file_of_roots_without_a_certificate_is_said_in_one_sentence(
+    letter: bytes, tmp_path: Path
+) -> None:
+    plain, roots = tmp_path / "plain.pdf", tmp_path / "roots.pem"
+    plain.write_bytes(letter)
+    for content in (b"", b"no certificate", b"-----BEGIN CERTIFICATE-----\nAAAA\n"):
+        roots.write_bytes(content)
+        said = verify(plain, "--trust", roots)
+        assert said.output == f"Error: no certificate in PEM can be read from {roots}\n"
+        assert said.exit_code == 1

@@ -3,7 +3,7 @@
 home.py           what this is, the API's description, the catalogue of problems
 status.py         one job, behind a link that nobody can guess
 progress.py       what a job's state means to the person who waits
-verification.py   one serial, for everybody
+verification.py   one serial, one scanned code, one file: what is true of it
 language.py       which language, and how times, waits and numbers are said
 assets.py         style, script and picture, kept by browsers until they change
 """

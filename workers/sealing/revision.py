@@ -19,9 +19,9 @@ from pypdf.generic import (
     TextStringObject,
 )
 
-from workers.sealing.document import Document
 from workers.sealing.errors import SealingError
-from workers.sealing.xref import InFile, InStream, Place
+from workers.sealing.reading.document import Document
+from workers.sealing.reading.xref import InFile, InStream, Place
 
 # What a number that is taken, though the document's /Size says otherwise, takes out of the budget.
 _TAKEN = 4

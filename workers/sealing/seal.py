@@ -3,25 +3,19 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from workers.sealing import (
-    annotations,
-    fields,
-    locate,
-    permissions,
-    repair,
-    security_store,
-    seeds,
-    signing,
-)
-from workers.sealing.design import Design
-from workers.sealing.document import Document
+from workers.sealing.drawing import annotations
+from workers.sealing.drawing.design import Design
 from workers.sealing.errors import SealingError
-from workers.sealing.keys import Signer
-from workers.sealing.locate import Place
+from workers.sealing.placing import fields, locate
+from workers.sealing.placing.locate import Place
+from workers.sealing.reading import repair
+from workers.sealing.reading.document import Document
 from workers.sealing.revision import Revision
-from workers.sealing.security_store import Evidence
-from workers.sealing.seeds import Offer
-from workers.sealing.signing import Timestamp
+from workers.sealing.signing import byte_range, permissions, security_store, seeds
+from workers.sealing.signing.byte_range import Timestamp
+from workers.sealing.signing.keys import Signer
+from workers.sealing.signing.security_store import Evidence
+from workers.sealing.signing.seeds import Offer
 from workers.sealing.stamps import Drawn, Sealed, Stamp
 
 
@@ -70,7 +64,7 @@ def seal(
             seeds.refuse_unmet(source, field, offer)
             references = fields.references(source, field)
         revision = Revision(source)
-        unsigned = signing.reserve(
+        unsigned = byte_range.reserve(
             revision,
             signer=signer,
             at=at,
@@ -90,7 +84,7 @@ def seal(
         )
         if evidence is not None:
             security_store.add(source, revision, evidence)
-        return signing.sign(
+        return byte_range.sign(
             source.data,
             bytearray(revision.write()),
             revision.positions[unsigned],

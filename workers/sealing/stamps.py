@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import date
 
-from workers.sealing.placement import Box, Placement
+from workers.sealing.placing.placement import Box, Placement
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

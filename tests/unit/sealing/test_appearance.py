@@ -21,8 +21,9 @@ from common.partners import Mode
 from deploy.sample import sample_letter
 from tests.samples import DAY, EXAMPLE_KEY, PUBLIC_URL, example_stamp
 from tests.unit.sealing.conftest import Seal
-from workers.sealing import Placement, Stamp, matrix
-from workers.sealing.lettering import Area
+from workers.sealing import Placement, Stamp
+from workers.sealing.drawing import matrix
+from workers.sealing.drawing.lettering import Area
 from workers.sealing.stamps import Sealed
 
 SMALL = 25 / 25.4 * 72

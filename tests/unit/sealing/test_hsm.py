@@ -20,8 +20,9 @@ from tests.chains import DAY, NOW, Issued, issue, key_of, rsa_key
 from tests.softhsm import MODULE, PIN, SoftToken
 from tests.unit.sealing.conftest import AT, SERIAL, stamp
 from workers.checking import check
-from workers.sealing import KeyUnusableError, Signer, hsm, seal
-from workers.sealing.hsm import TokenError, TokenKey
+from workers.sealing import KeyUnusableError, Signer, seal
+from workers.sealing.signing import hsm
+from workers.sealing.signing.hsm import TokenError, TokenKey
 
 pytestmark = pytest.mark.system
 

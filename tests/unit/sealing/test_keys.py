@@ -17,7 +17,8 @@ from deploy.sample import sample_letter
 from tests.chains import KINDS, Issued, issue, issue_pss, key_of, pem, rsa_key, usage
 from tests.unit.sealing.conftest import AT, SERIAL, stamp
 from workers.checking import check
-from workers.sealing import KeyUnusableError, Sealed, Signer, seal, signature
+from workers.sealing import KeyUnusableError, Sealed, Signer, seal
+from workers.sealing.signing import signature
 
 SHA512_PSS: dict[str, Any] = {
     "hash_algorithm": {"algorithm": "sha512"},

@@ -38,7 +38,7 @@ from workers.sealing import (
     add_timestamp,
     seal,
 )
-from workers.sealing.certificates import der
+from workers.sealing.signing.certificates import der
 from workers.timestamping import Timestamper
 
 OTHER_SERIAL = "S8866D64HDNEMYYPY5A1GB"

@@ -12,9 +12,10 @@ import pytest
 from deploy.sample import sample_letter
 from tests.unit.sealing.conftest import Seal
 from tests.unit.sealing.documents import classic, objects
-from workers.sealing import SealingError, pdfium
+from workers.sealing import SealingError
 from workers.sealing.errors import CrossReferenceError
-from workers.sealing.placement import View
+from workers.sealing.placing import pdfium
+from workers.sealing.placing.placement import View
 
 
 def nested_forms(depth: int) -> bytes:

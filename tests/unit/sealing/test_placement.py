@@ -13,10 +13,10 @@ from pypdf.generic import (
 )
 
 from tests.unit.sealing.documents import classic, objects
-from workers.sealing.document import Document
 from workers.sealing.errors import SealingError
-from workers.sealing.pages import Page
-from workers.sealing.placement import Placement, box_on, view
+from workers.sealing.placing.placement import Placement, box_on, view
+from workers.sealing.reading.document import Document
+from workers.sealing.reading.pages import Page
 
 A4 = (0, 0, 595, 842)
 ROTATIONS = (0, 90, 180, 270)

@@ -21,8 +21,8 @@ from tests.unit.sealing.conftest import SERIAL, Seal, stamp
 from tests.unit.sealing.documents import classic, objects, streamed
 from workers.checking import check
 from workers.sealing import SealingError, Signer
+from workers.sealing.reading.streams import undo_up
 from workers.sealing.stamps import Sealed
-from workers.sealing.streams import undo_up
 
 BUILDS = {
     "table": classic(objects()),

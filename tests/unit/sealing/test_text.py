@@ -14,7 +14,8 @@ from tests.unit.sealing.conftest import SERIAL, Seal, stamp
 from tests.unit.sealing.documents import classic, objects
 from tests.unit.sealing.test_judges import said_by
 from workers.checking import check
-from workers.sealing import SealingError, text
+from workers.sealing import SealingError
+from workers.sealing.placing import text
 
 Lines = list[tuple[float, float, str]]
 

@@ -9,7 +9,7 @@ from asn1crypto import core, tsp
 from rfc3161_client import TimeStampRequest
 
 from tests.authorities import Pki
-from workers.sealing.timestamp import (
+from workers.sealing.signing.timestamp import (
     TimestampError,
     Token,
     TokenTooLongError,

@@ -1,0 +1,53 @@
+"""`stampede …`: the command line. Every command says in one sentence what went wrong, if it did.
+
+machine.py       up, demo               accounts.py   partner, key, quota
+jobs.py          job, audit             checks.py     verify
+stamps.py        keys, design
+surroundings.py  what every command stands on
+"""
+
+import os
+from pathlib import Path
+
+import click
+
+from deploy.cli import accounts, checks, jobs, machine, stamps
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    help="Data folder.  [default: $STAMPEDE_DATA_DIR, else ./var]",
+)
+def main(data: Path | None) -> None:
+    """Stampede: stamps and signs PDF documents, also in the last hour.
+
+    \b
+    Examples:
+      stampede up                                          run everything on this machine
+      stampede demo                                        see one letter being stamped
+      stampede partner create "Portal A"
+      stampede key issue --partner "Portal A" --mode test
+      stampede quota topup --partner "Portal A" --amount 500 --reference invoice-17
+      stampede verify stamped.pdf
+      stampede verify --qr stamped.pdf
+      stampede design check stamp.pdf --output stamp.png
+    """  # noqa: D301 - click takes the character, not its name
+    if data is not None:
+        os.environ["STAMPEDE_DATA_DIR"] = str(data)
+
+
+for command in (
+    machine.up,
+    machine.demo,
+    accounts.partner,
+    accounts.key,
+    accounts.quota,
+    jobs.job,
+    jobs.audit_command,
+    checks.verify,
+    stamps.keys_command,
+    stamps.design,
+):
+    main.add_command(command)
