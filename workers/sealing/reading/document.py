@@ -24,7 +24,7 @@ from pypdf.generic import (
 )
 
 from workers.sealing.errors import CrossReferenceError, SealingError
-from workers.sealing.reading import scan, xref
+from workers.sealing.reading import plain, scan, xref
 from workers.sealing.reading.limits import OBJECT, Budget, Metered
 from workers.sealing.reading.streams import decoded
 from workers.sealing.reading.xref import CrossReference, InFile, InStream
@@ -306,6 +306,9 @@ class Document:
 
     def _parse_alone(self, text: bytes) -> tuple[bool, Any]:
         """Parse a text that was cut out, and say whether it is one object and nothing else."""
+        found = plain.read(text, self)
+        if found is not None:
+            return True, found
         # A number or a reference ends where something else begins.
         stream = BytesIO(text + b"\n")
         try:
