@@ -7,4 +7,6 @@ bench/     measurements
 stack.py, authorities.py, softhsm.py       the servers, started at their first use
 chains.py, issuer.py                       keys, certificates, and signatures made with them
 samples.py                                 makes the pictures in docs/samples
+
+May import everything; nothing imports `tests`.
 """

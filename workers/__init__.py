@@ -2,8 +2,9 @@
 
     app.py           the Celery app of all lanes but one: tasks, what a process loads, beat's timetable
     stamping.py      one job: claim, read, seal, store, finish
-    placing.py       a placement of the API's as the engine's      sealer.py         the level, or what the policy says
-    keyring.py, keyfile.py   the stamping keys                     sealing/          the engine
+    placing.py       a placement of the API's as the engine's      sealing/    the engine
+    sealer.py        seals at the level that is asked for, or as the policy says
+    keyring.py, keyfile.py   the stamping keys
     timestamping.py, revocation.py, revocation_data.py, revocation_store.py   evidence, got and kept
     breaker.py, fetching.py  asking other people's servers, within bounds
     upgrading.py     timestamps that come later
