@@ -37,8 +37,11 @@ test-all: $(DEVELOPMENT) ## Install pdfsig, qpdf, Chromium and SoftHSM, and test
 	$(PY) -m pytest -m system
 
 .PHONY: bench
-bench: $(DEVELOPMENT) ## Measure the engine and the whole pipeline
+bench: $(DEVELOPMENT) ## Measure the engine, its keys and levels, a corpus, and the whole pipeline
 	$(PY) -m tests.bench.engine
+	$(PY) -m tests.bench.keys
+	$(PY) -m tests.bench.levels
+	$(PY) -m tests.bench.corpus
 	$(PY) -m tests.bench.pipeline
 
 .PHONY: fuzz

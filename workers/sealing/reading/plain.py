@@ -1,8 +1,8 @@
 """Reads plain objects, as nearly all are that sealing needs, several times as fast as pypdf does.
 
 Plain are dictionaries and arrays of names, references, numbers, `true` and `false`, written without
-escapes, strings, comments, null, or NUL for a space. What is not as plain as that is pypdf's to read: here nothing is
-guessed and nothing mended.
+escapes, strings, comments, null, or NUL for a space. What is not as plain as that is pypdf's to read:
+here nothing is guessed and nothing mended.
 """
 
 import re
