@@ -40,6 +40,7 @@ class JobRecord:
     result_sha256: bytes | None
     signature_level: str | None = None
     earlier_sha256: bytes | None = None
+    specimen: bool | None = None
     problem_code: Code | None
     problem_facts: Mapping[str, Any]
     receipt: str
@@ -74,7 +75,9 @@ select id, partner_id, mode, state, lane, ticket, attempt, lost_leases, {serials
        placements, external_reference, metadata, document_name, document_bytes, document_sha256,
        result_key, result_bytes, result_sha256,
        case when state = 'stamped' then coalesce(signature_level, 'B-B') end as signature_level,
-       earlier_sha256, problem_code, problem_facts, receipt, accepted_at, started_at, finished_at
+       earlier_sha256,
+       case when state = 'stamped' then mode = 'test' or coalesce(specimen, true) end as specimen,
+       problem_code, problem_facts, receipt, accepted_at, started_at, finished_at
 from jobs
 """
 

@@ -95,6 +95,8 @@ class Claim:
 class Result:
     """The stamped file: where it is stored, its length in bytes, its SHA-256 and signature level.
 
+    It is a `specimen` when its stamps or their signer say so, also in live mode.
+
     One that is to be upgraded has room for a timestamp; see `upgrades.py`.
     """
 
@@ -104,6 +106,7 @@ class Result:
     level: Level = Level.B_B
     to_be_upgraded: bool = False
     evidence_until: datetime | None = None
+    specimen: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +215,7 @@ def finish(connection: Connection, claim: Claim, result: Result) -> Changed | No
         text(
             "update jobs set state = 'stamped', lease_until = null, finished_at = now(),"
             " result_key = :key, result_bytes = :bytes, result_sha256 = :sha256,"
-            " signature_level = :level, evidence_until = :evidence_until,"
+            " signature_level = :level, evidence_until = :evidence_until, specimen = :specimen,"
             " upgrade_at = case when :to_be_upgraded then now() end"
             " where id = :id and state = 'stamping' and attempt = :attempt"
         ),
@@ -224,6 +227,7 @@ def finish(connection: Connection, claim: Claim, result: Result) -> Changed | No
             "sha256": result.sha256,
             "level": result.level,
             "evidence_until": result.evidence_until,
+            "specimen": result.specimen,
             "to_be_upgraded": result.to_be_upgraded,
         },
     ).rowcount

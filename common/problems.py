@@ -217,8 +217,8 @@ PROBLEMS: dict[Code, Problem] = {
     ),
     Code.FIELD_UNUSABLE: Problem(
         422,
-        "This field of the document cannot carry the stamp; 'reason' says why.",
-        "Isian dokumen ini tidak dapat memuat meterai; 'reason' menyebutkan sebabnya.",
+        "This field of the document cannot carry the stamp ('reason' says why). Name another or say where.",
+        "Isian ini tidak dapat memuat meterai (sebabnya di 'reason'). Pilih isian lain atau letaknya.",
     ),
     Code.QUOTA_TOO_SMALL: Problem(
         402,

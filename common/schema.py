@@ -6,6 +6,7 @@ sorts by its time.
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     DateTime,
@@ -107,6 +108,9 @@ jobs = Table(
     Column("result_key", Text),
     Column("result_bytes", BigInteger),
     Column("result_sha256", LargeBinary),
+    # Whether the stamps or their signer say SPECIMEN; null for what was stamped before this was
+    # recorded, when there was no other design than the built-in one.
+    Column("specimen", Boolean),
     # Null for what was stamped before levels were recorded: B-B.
     Column("signature_level", Text),
     # When a timestamp is fetched for a file that had to do without; null: not wanted, or there.

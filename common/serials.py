@@ -32,6 +32,8 @@ class PublicSerial:
     document_sha256: bytes | None
     # Of the same document before a timestamp was added to its signature; as good as the other.
     earlier_sha256: bytes | None = None
+    # The stamp or its signer says SPECIMEN: always in test mode, and in live mode with what is built in.
+    specimen: bool = False
 
 
 def generate(mode: Mode) -> str:
@@ -103,14 +105,21 @@ def look_up_all(connection: Connection, wanted: Iterable[str]) -> dict[str, Publ
     """Return what is publicly true of these serials; those never given out are missing."""
     rows = connection.execute(
         text(
-            "select s.serial, s.mode, s.state, s.affixed_at, j.result_sha256, j.earlier_sha256"
+            "select s.serial, s.mode, s.state, s.affixed_at, j.result_sha256, j.earlier_sha256,"
+            " s.mode = 'test' or s.state = 'affixed' and coalesce(j.specimen, true) as specimen"
             " from serials s join jobs j on j.id = s.job_id where s.serial = any(:wanted)"
         ),
         {"wanted": list(wanted)},
     )
     return {
         r.serial: PublicSerial(
-            r.serial, Mode(r.mode), r.state, r.affixed_at, r.result_sha256, r.earlier_sha256
+            r.serial,
+            Mode(r.mode),
+            r.state,
+            r.affixed_at,
+            r.result_sha256,
+            r.earlier_sha256,
+            r.specimen,
         )
         for r in rows
     }

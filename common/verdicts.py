@@ -17,6 +17,11 @@ from common.serials import PublicSerial
 UNSUPPORTED = "unsupported"
 
 
+def is_specimen(signer: str) -> bool:
+    """Say whether a certificate's subject calls itself a specimen, as the built-in one does."""
+    return "SPECIMEN" in signer.upper()
+
+
 class Changes(StrEnum):
     """How far a file was changed after a signature: pyHanko's levels, least first."""
 
@@ -69,7 +74,7 @@ class CheckedSignature:
     @property
     def says_specimen(self) -> bool:
         """Say whether the signer calls itself a specimen, as the built-in certificate does."""
-        return "SPECIMEN" in self.signer.upper()
+        return is_specimen(self.signer)
 
     @property
     def last_word(self) -> bool:
@@ -86,6 +91,7 @@ class KnownSerial:
     mode: Mode | None
     affixed_at: datetime | None
     is_this_file: bool
+    specimen: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """Return the facts as JSON values."""
@@ -137,6 +143,7 @@ def know(serial: str, found: PublicSerial | None, *, sha256: bytes) -> KnownSeri
         affixed_at=found.affixed_at,
         is_this_file=found.state == "affixed"
         and sha256 in (found.document_sha256, found.earlier_sha256),
+        specimen=found.specimen,
     )
 
 
@@ -169,7 +176,9 @@ def judge(
         return Verdict.SERIAL_UNKNOWN
     if any(k.state != "affixed" for k in carried):
         return Verdict.SERIAL_NOT_AFFIXED
-    if any(k.mode is Mode.TEST for k in carried) or any(s.says_specimen for s in ours):
+    if any(k.specimen or k.mode is Mode.TEST for k in carried) or any(
+        s.says_specimen for s in ours
+    ):
         return Verdict.SPECIMEN
     # A file that was stamped twice is the newer stamp's; the older stamp's was another.
     if not any(k.is_this_file for k in carried):
@@ -259,8 +268,10 @@ ADVICE: dict[Verdict, Words] = {
         "Do not accept it. Ask the sender for the original file, not an edited or reprinted one.",
     ),
     Verdict.FOREIGN: Words(
-        "Siapa pun dapat menandatangani dengan sertifikat buatannya sendiri dan menulis nomor apa pun.",
-        "Anybody can sign with a certificate of their own making and write any number into it.",
+        "Jangan terima sebagai dokumen bermeterai kami: siapa pun dapat menandatangani dengan sertifikat"
+        " buatannya sendiri dan menulis nomor apa pun.",
+        "Do not accept it as stamped by us: anybody can sign with a certificate of their own making and"
+        " write any number into it.",
     ),
     Verdict.UNSIGNED: Words(
         "Gambar meterai atau kode QR saja bukan bukti. Hasil pindai, foto dan cetak ulang kehilangan tanda"

@@ -293,7 +293,7 @@ class Copy:
         flower = f"http://{self._reachable_host()}:{self._choices.flower_port}"
         lines = [
             "",
-            "Stampede is up. Everything it stamps is a SPECIMEN without any value as duty.",
+            f"Stampede is up. {self._worth()}",
             "",
             *(f"    {name:<12} pid {pid:<8} {log}" for name, pid, log in rows),
             "",
@@ -311,6 +311,13 @@ class Copy:
         ]
         for line in lines:
             self._say(line)
+
+    def _worth(self) -> str:
+        """Say what its stamps are worth, as far as the settings tell."""
+        own = self._variables.get("STAMPEDE_STAMP_DESIGN_FILE")
+        if own is None:
+            return "Everything it stamps is a SPECIMEN without any value as duty."
+        return f"Test keys stamp SPECIMENs, live keys the design {own}."
 
 
 def up(choices: Choices, say: Callable[[str], None]) -> None:

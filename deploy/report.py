@@ -101,7 +101,7 @@ class Report:
     def _serial_json(self, serial: str) -> dict[str, Any]:
         if self.known is not None:
             return self.known[serial].as_json()
-        unknown = dict.fromkeys(("state", "mode", "affixed_at", "is_this_file"))
+        unknown = dict.fromkeys(("state", "mode", "affixed_at", "is_this_file", "specimen"))
         return {"serial": serial} | unknown
 
     def _sha256(self) -> str:

@@ -23,10 +23,11 @@ from common.partners import Mode
 from common.problems import Code
 from common.settings import WorkerSettings
 from common.telemetry import FINISHED, STAMPING, logger
+from common.verdicts import is_specimen
 from workers.keyring import Keyring
 from workers.placing import WIB, engine_placement
 from workers.sealer import Outcome, Sealer
-from workers.sealing import Design, SealingError, Stamp
+from workers.sealing import Design, SealingError, Signer, Stamp
 
 log = logger(__name__)
 
@@ -106,7 +107,9 @@ class Stamper:
             document = self._documents.get(documents.original_key(claim.job_id))
         except MissingDocumentError as error:
             raise DocumentChangedError("the accepted document is gone") from error
-        outcome = self._seal(claim, document)
+        now = datetime.now(UTC)
+        signer = self._keys.signer(now)
+        outcome = self._seal(claim, document, signer, now)
         sealed = outcome.sealed
         if sealed.document_sha256 != claim.document_sha256:
             raise DocumentChangedError("the stored document differs from the accepted one")
@@ -119,6 +122,9 @@ class Stamper:
             level=outcome.level,
             to_be_upgraded=outcome.to_be_upgraded,
             evidence_until=outcome.evidence_until,
+            specimen=claim.mode is Mode.TEST
+            or self._design is None
+            or is_specimen(signer.certificates[0].subject.rfc4514_string()),
         )
         with self._database.transaction() as connection:
             changed = jobs.finish(connection, claim, result)
@@ -130,10 +136,8 @@ class Stamper:
         FINISHED.labels("stamped", "").inc()
         self._tell(changed.deliveries)
 
-    def _seal(self, claim: Claim, document: bytes) -> Outcome:
+    def _seal(self, claim: Claim, document: bytes, signer: Signer, now: datetime) -> Outcome:
         """Seal, and make sure that what cannot be sealed is the document that was accepted."""
-        now = datetime.now(UTC)
-        signer = self._keys.signer(now)
         try:
             return self._sealer.seal(
                 document,

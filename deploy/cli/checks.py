@@ -10,7 +10,7 @@ import click
 
 from common.settings import data_dir_from_environment, env_file
 from deploy import firststart, qr
-from deploy.cli.surroundings import TRUSTED, as_json, code_keys, print_json
+from deploy.cli.surroundings import TRUSTED, as_json, code_keys, print_json, said
 from deploy.report import Report, look_up
 from workers.checking import UncheckableError, check, read_roots
 
@@ -89,7 +89,7 @@ def _verify_codes(what: str, keys: Path, *, json_: bool) -> NoReturn:
     else:
         for found in outcome.codes:
             for name, value in asdict(found).items():
-                click.echo(f"{name:<22} {value}")
+                click.echo(f"{name:<22} {said(value)}")
             click.echo("")
         click.echo("good" if outcome.good else "NOT good")
     sys.exit(0 if outcome.good else 1)

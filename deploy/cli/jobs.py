@@ -9,7 +9,7 @@ from uuid import UUID
 import click
 
 from common import audit, job_records
-from deploy.cli.surroundings import as_json, print_json, transaction
+from deploy.cli.surroundings import as_json, print_json, said, transaction
 
 
 @click.group()
@@ -33,7 +33,7 @@ def job_show(job_id: UUID, json_: bool) -> None:
         return
     for name, value in facts.items():
         for line in value if isinstance(value, list) else [value]:
-            click.echo(f"{name:<20} {line}")
+            click.echo(f"{name:<20} {said(line)}")
 
 
 @click.command("audit")

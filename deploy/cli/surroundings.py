@@ -68,6 +68,15 @@ def first_line(error: Exception) -> str:
     return str(error).partition("\n")[0]
 
 
+def said(value: Any) -> str:
+    """Return a fact as a person reads it; what is not known is a dash."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else str(value)
+
+
 def print_json(value: Any) -> None:
     """Print the one JSON object that `--json` asks for."""
     click.echo(json.dumps(value))

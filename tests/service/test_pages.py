@@ -7,6 +7,7 @@ from uuid import UUID
 
 import pytest
 from flask.testing import FlaskClient
+from sqlalchemy import text
 
 from common import jobs, serials
 from common.database import Database
@@ -34,14 +35,18 @@ def path(links: StatusLinks, job_id: UUID) -> str:
     return urlsplit(links.url(job_id)).path
 
 
-def stamp(db: Database, store: Documents, job_id: UUID, content: bytes) -> None:
+def stamp(
+    db: Database, store: Documents, job_id: UUID, content: bytes, *, specimen: bool = False
+) -> None:
     taken = claim(db, job_id)
     assert taken is not None
     key = f"tests/{job_id}.pdf"
     store.put(key, content)
     with db.transaction() as connection:
         assert jobs.finish(
-            connection, taken, Result(key=key, length=len(content), sha256=b"r" * 32)
+            connection,
+            taken,
+            Result(key=key, length=len(content), sha256=b"r" * 32, specimen=specimen),
         )
 
 
@@ -223,6 +228,35 @@ def test_a_test_serial_is_called_worthless_in_every_state(
         page = client.get(f"/v/{serial_of(db, job_id, client, links)}").text
         assert "UJI COBA · SPECIMEN" in page
         assert "tidak bernilai" in page
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_live_stamp_that_says_specimen_is_nowhere_green(
+    client: FlaskClient,
+    db: Database,
+    store: Documents,
+    account: Account,
+    links: StatusLinks,
+    recorded: bool,
+) -> None:
+    job_id = accept(db, new_job(account))
+    stamp(db, store, job_id, b"%PDF-", specimen=True)
+    if not recorded:
+        # Stamped before this was recorded: then there was the built-in design only.
+        with db.transaction() as connection:
+            connection.execute(
+                text("update jobs set specimen = null where id = :id"), {"id": job_id}
+            )
+    status = client.get(path(links, job_id)).text
+    assert "<strong>SPECIMEN</strong>" in status
+    serial = serial_of(db, job_id, client, links)
+    page = client.get(f"/v/{serial}").text
+    assert '<div class="state warned">' in page
+    assert "state stamped" not in page
+    assert "Dibubuhkan sebagai contoh, tanpa nilai" in page
+    facts = client.get(f"/v1/serials/{serial}").json
+    assert facts is not None
+    assert (facts["mode"], facts["specimen"]) == ("live", True)
 
 
 def test_a_serial_that_was_never_given_out_is_told_from_a_mistyped_one(

@@ -50,6 +50,7 @@ def test_a_genuine_code_says_what_was_signed_and_what_the_database_knows(
             assert fact in page.text
         # Signed, but the serial is none that this database gave out.
         assert "tidak pernah diterbitkan" in page.text
+        assert "state stamped" not in page.text, "nothing green above a no"
         assert page.headers["Cache-Control"] == "no-store"
     english = client.get(address + "?lang=en")
     assert "This code is genuine" in english.text

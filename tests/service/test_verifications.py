@@ -129,6 +129,8 @@ def test_what_the_stack_stamped_is_known_and_called_a_specimen(
     page = httpx.post(f"{server}/verify", files={"document": ("a.pdf", stamped)})
     assert "SPECIMEN: hanya contoh" in page.text
     assert "state warned" in page.text
+    # The page of its serial says no less.
+    assert '<div class="state warned">' in httpx.get(f"{server}/v/{job['serial']}").text
 
 
 def test_a_genuine_stamp_is_the_green_one(
@@ -224,13 +226,17 @@ def encrypted(letter: bytes) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "spoil, code",
+    "spoil, code, advice",
     [
-        (lambda letter: b"", Code.DOCUMENT_EMPTY),
-        (lambda letter: b"\x89PNG" + bytes(2000), Code.DOCUMENT_NOT_PDF),
-        (lambda letter: letter + bytes(1024 * 1024), Code.DOCUMENT_TOO_LARGE),
-        (encrypted, Code.DOCUMENT_ENCRYPTED),
-        (lambda letter: letter[:500], Code.DOCUMENT_UNREADABLE),
+        (lambda letter: b"", Code.DOCUMENT_EMPTY, "Dokumen kosong"),
+        (
+            lambda letter: b"\x89PNG" + bytes(2000),
+            Code.DOCUMENT_NOT_PDF,
+            "minta berkas PDF aslinya",
+        ),
+        (lambda letter: letter + bytes(1024 * 1024), Code.DOCUMENT_TOO_LARGE, "Jangan perkecil"),
+        (encrypted, Code.DOCUMENT_ENCRYPTED, "Periksa di pembaca PDF"),
+        (lambda letter: letter[:500], Code.DOCUMENT_UNREADABLE, "jangan mengekspor"),
     ],
     ids=["empty", "a picture", "too large", "encrypted", "cut short"],
 )
@@ -241,6 +247,7 @@ def test_what_cannot_be_checked_says_why_to_programs_and_to_people(
     web_settings: WebSettings,
     spoil: Callable[[bytes], bytes],
     code: Code,
+    advice: str,
 ) -> None:
     document = spoil(letter)
     answer = post(client, account, document)
@@ -248,7 +255,7 @@ def test_what_cannot_be_checked_says_why_to_programs_and_to_people(
     page = send(client, "/verify", document)
     assert page.status_code == PROBLEMS[code].status
     assert big(page) == ("failed", "Berkas ini tidak dapat diperiksa")
-    assert PROBLEMS[code].indonesian in page.text
+    assert advice in page.text, "what keeps the signature, not what makes a file easy to stamp"
     assert '<input id="document"' in page.text, "to try another one"
     assert inbox(web_settings) == []
 

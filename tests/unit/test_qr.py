@@ -136,6 +136,9 @@ def test_the_command_says_good_or_not_and_ends_so(pem: str, tmp_path: Path) -> N
     good = run("--qr", text, "--keys", pem, "--json")
     assert (good.exit_code, json.loads(good.output)["good"]) == (0, True)
     assert run("--qr", "/".join(text.split("/")[-2:]), "--keys", pem).exit_code == 0
+    said = run("--qr", text, "--keys", pem).output
+    facts = dict(line.split(maxsplit=1) for line in said.splitlines() if "  " in line)
+    assert (facts["genuine"], facts["matches_document"]) == ("yes", "-"), "in plain words"
     forged = run("--qr", text.replace(SERIAL, "T" + SERIAL[:-1]), "--keys", pem)
     assert (forged.exit_code, "NOT good" in forged.output) == (1, True)
     key_set = tmp_path / "jwks.json"

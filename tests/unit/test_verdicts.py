@@ -63,6 +63,10 @@ def test_an_author_whom_we_do_not_know_does_not_spoil_the_stamp_above() -> None:
     assert not is_good([author, STAMP]), "but not everything in it is vouched for"
 
 
+def test_a_live_serial_of_the_built_in_design_is_a_specimen_whoever_signed_it() -> None:
+    assert verdict(STAMP, known=replace(AFFIXED, specimen=True)) is Verdict.SPECIMEN
+
+
 @pytest.mark.parametrize(
     "known",
     [replace(AFFIXED, mode=Mode.TEST), replace(AFFIXED, mode=Mode.TEST, is_this_file=False)],

@@ -20,6 +20,9 @@ class SerialFacts(BaseModel):
 
     serial: str
     mode: Literal["test", "live"] = Field(description="`test`: a specimen without any value.")
+    specimen: bool = Field(
+        description="The stamp or its signer says SPECIMEN, also in live mode: without any value."
+    )
     state: Literal["reserved", "affixed", "void"]
     affixed_at: AwareDatetime | None
     document_sha256: str | None = Field(description="SHA-256 of the stamped file.")
@@ -91,6 +94,7 @@ def serial_facts(serial: str) -> Response:
         {
             "serial": found.serial,
             "mode": found.mode,
+            "specimen": found.specimen,
             "state": found.state,
             "affixed_at": rfc3339(found.affixed_at),
             "document_sha256": None

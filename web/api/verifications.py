@@ -45,6 +45,7 @@ class SerialOnFile(BaseModel):
     )
     mode: Literal["test", "live"] | None
     affixed_at: str | None
+    specimen: bool = Field(description="Its stamp says SPECIMEN: without any value as duty.")
     is_this_file: bool = Field(description="The file that we handed out for it, to the last byte.")
 
 

@@ -1,8 +1,10 @@
 """What a job's state means to the person who waits: a headline, the steps, and what to do next."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 from flask_babel import gettext
 
@@ -83,9 +85,24 @@ def steps(job: JobRecord) -> list[Step]:
     return [accepted, *ahead]
 
 
-def advice(code: Code) -> str:
-    """Return what a person can do about a job that failed for this reason."""
+def advice(code: Code, facts: Mapping[str, Any]) -> str:
+    """Return what a person can do about a job that failed for this reason, with these facts."""
     match code:
+        case Code.DOCUMENT_LOCKED if facts.get("reason") == "several stamps":
+            said = gettext(
+                "Dokumen yang sudah ditandatangani menerima satu meterai sekali kirim: kirim lagi dengan satu"
+                " meterai."
+            )
+        case Code.ANCHOR_NOT_FOUND:
+            said = gettext(
+                "Periksa ejaan teksnya. Hasil pindai hanya berisi gambar, tanpa teks yang dapat dicari: pilih"
+                " halaman dan letaknya, lalu kirim lagi."
+            )
+        case Code.FIELD_NOT_FOUND | Code.FIELD_NOT_EMPTY | Code.FIELD_UNUSABLE:
+            said = gettext(
+                "Dokumennya tidak salah: sebutkan isian tanda tangan lain yang masih kosong, atau pilih"
+                " halaman dan letaknya, lalu kirim lagi."
+            )
         case _ if code in PLACEMENT_PROBLEMS:
             said = gettext(
                 "Dokumennya tidak salah: pilih halaman atau letak lain, lalu kirim lagi."

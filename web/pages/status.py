@@ -87,7 +87,7 @@ def _render(template: str, token: str) -> Response:
             final=final,
             refresh=None if final else wait_now.retry_after,
             reason=None if code is None else PROBLEMS[code].title(language_of(selected())),
-            advice=None if code is None else progress.advice(code),
+            advice=None if code is None else progress.advice(code, job.problem_facts),
         )
     )
     if not final:

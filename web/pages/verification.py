@@ -7,12 +7,13 @@ a page is checked and forgotten.
 from datetime import datetime
 
 from flask import Blueprint, Response, make_response, redirect, render_template, request
+from flask_babel import gettext
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from werkzeug.wrappers import Response as AnyResponse
 
 from common import codes, serials
-from common.problems import ProblemError
+from common.problems import PROBLEMS, Code, ProblemError
 from common.serials import PublicSerial
 from common.telemetry import REFUSED
 from common.verdicts import ADVICE, CHANGES, HEADLINES
@@ -102,7 +103,8 @@ def show_code(serial: str, token: str) -> Response:
         found=found,
         token=read,
         genuine=genuine,
-        specimen=serials.is_test(wanted),
+        test=serials.is_test(wanted),
+        specimen=serials.is_test(wanted) or (found is not None and found.specimen),
         away=away,
     )
     response = make_response(page, 200 if genuine else 404)
@@ -160,12 +162,51 @@ def _look_up(serial: str) -> tuple[PublicSerial | None, bool]:
         return None, True
 
 
+def _why(code: Code) -> str:
+    """Return why a file could not be checked, and what to do.
+
+    The catalogue's words are for documents that are to be stamped: whoever made one smaller or exported
+    it again would lose the signature that is to be checked.
+    """
+    match code:
+        case Code.DOCUMENT_MISSING:
+            said = gettext("Belum ada berkas yang dipilih.")
+        case Code.DOCUMENT_TOO_LARGE:
+            said = gettext(
+                "Berkas ini lebih besar daripada yang kami periksa di sini. Jangan perkecil, karena tanda"
+                " tangannya akan hilang: periksa di pembaca PDF."
+            )
+        case Code.DOCUMENT_NOT_PDF:
+            said = gettext(
+                "Dokumen ini bukan PDF. Foto dan hasil pindai tidak memuat tanda tangan, juga bila disimpan"
+                " sebagai PDF: minta berkas PDF aslinya."
+            )
+        case Code.DOCUMENT_ENCRYPTED:
+            said = gettext(
+                "Berkas ini hanya terbuka dengan kata sandi. Periksa di pembaca PDF, atau minta berkas tanpa"
+                " kata sandi dari pengirimnya."
+            )
+        case Code.DOCUMENT_UNREADABLE:
+            said = gettext(
+                "Berkas ini rusak atau terpotong. Minta berkas aslinya dari pengirimnya, dan jangan"
+                " mengekspor atau mencetaknya ulang."
+            )
+        case Code.DOCUMENT_UNPROCESSABLE:
+            said = gettext(
+                "Susunan berkas ini tidak wajar, jadi kami tidak dapat menyatakan apa pun tentangnya. Jangan"
+                " terima begitu saja: minta berkas aslinya dari pengirimnya."
+            )
+        case _:
+            return PROBLEMS[code].title(language_of(selected()))
+    return str(said)
+
+
 def _refused(error: ProblemError, expected: str | None) -> Response:
     REFUSED.labels(error.code).inc()
     page = render_template(
         "verify.html",
         expected=expected,
-        problem=error.problem.title(language_of(selected())),
+        problem=_why(error.code),
         busy=error.problem.status == 503,
         code=error.code,
     )

@@ -115,7 +115,13 @@ def test_every_state_has_a_headline_of_its_own(speaking: Speaking) -> None:
 
 def test_the_advice_fits_the_reason(speaking: Speaking) -> None:
     with speaking("en"):
-        assert "choose another page" in progress.advice(Code.PAGE_OUT_OF_RANGE)
-        assert "not locked" in progress.advice(Code.DOCUMENT_CERTIFIED)
-        assert "without the password" in progress.advice(Code.DOCUMENT_ENCRYPTED)
-        assert "Make a new PDF" in progress.advice(Code.DOCUMENT_UNREADABLE)
+        assert "choose another page" in progress.advice(Code.PAGE_OUT_OF_RANGE, {})
+        assert "not locked" in progress.advice(Code.DOCUMENT_CERTIFIED, {})
+        assert "without the password" in progress.advice(Code.DOCUMENT_ENCRYPTED, {})
+        assert "Make a new PDF" in progress.advice(Code.DOCUMENT_UNREADABLE, {})
+        assert "not locked" in progress.advice(Code.DOCUMENT_LOCKED, {"field": "Author"})
+        assert "with one stamp" in progress.advice(
+            Code.DOCUMENT_LOCKED, {"reason": "several stamps"}
+        )
+        assert "only a picture" in progress.advice(Code.ANCHOR_NOT_FOUND, {})
+        assert "another empty signature field" in progress.advice(Code.FIELD_UNUSABLE, {})
