@@ -17,6 +17,8 @@ from common import codes
 from common.levels import Level
 
 ENV_FILE_NAME = "stampede.env"
+# Twenty stamps of the largest design, at the highest level, twice over, come to half of it.
+STAMPING_ADDS_AT_MOST = 1024 * 1024
 
 
 def data_dir_from_environment() -> Path:
@@ -111,6 +113,11 @@ class WebSettings(Settings):
         ge=1,
         description="Requests that may wait for workers at once, a web process; each holds a thread.",
     )
+
+    @property
+    def max_checked_bytes(self) -> int:
+        """Return the largest file that is checked: what was taken must still be taken once stamped."""
+        return self.max_document_bytes + STAMPING_ADDS_AT_MOST
 
 
 class DrawingSettings(Settings):

@@ -79,7 +79,7 @@ class CheckedSignature:
     @property
     def last_word(self) -> bool:
         """Say whether nothing but proof for later came after it."""
-        return self.whole_file or self.changed_after in (Changes.NONE, Changes.LTA_UPDATES)
+        return self.whole_file or self.changed_after is Changes.LTA_UPDATES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,8 +1,13 @@
-"""For all tests: a test that is skipped is a failure, because what is not run proves nothing."""
+"""For all tests: their order, and that a skip is a failure, because what is not run proves nothing."""
 
 from collections.abc import Generator
 
 import pytest
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run first what looks at jobs that wait: once there are workers, jobs wait for nobody."""
+    items.sort(key=lambda item: "workers" in getattr(item, "fixturenames", ()))
 
 
 @pytest.hookimpl(wrapper=True)

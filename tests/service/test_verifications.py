@@ -23,6 +23,7 @@ from common.jobs import Result
 from common.partners import Mode
 from common.problems import PROBLEMS, Code
 from common.settings import WebSettings
+from deploy.sample import sample_of
 from tests.issuer import Issuer
 from tests.service.test_job_states import accept, claim, new_job, shown
 from tests.service.test_stamping import ended, submit
@@ -234,7 +235,11 @@ def encrypted(letter: bytes) -> bytes:
             Code.DOCUMENT_NOT_PDF,
             "minta berkas PDF aslinya",
         ),
-        (lambda letter: letter + bytes(1024 * 1024), Code.DOCUMENT_TOO_LARGE, "Jangan perkecil"),
+        (
+            lambda letter: letter + bytes(2 * 1024 * 1024),
+            Code.DOCUMENT_TOO_LARGE,
+            "Jangan perkecil",
+        ),
         (encrypted, Code.DOCUMENT_ENCRYPTED, "Periksa di pembaca PDF"),
         (lambda letter: letter[:500], Code.DOCUMENT_UNREADABLE, "jangan mengekspor"),
     ],
@@ -300,6 +305,15 @@ def test_requests_that_are_not_for_this_address(
 ) -> None:
     answer = client.post("/v1/verifications", headers=account.test, **sent)
     assert (answer.status_code, answer.json["code"]) == (PROBLEMS[code].status, code)
+
+
+def test_what_stamping_made_longer_than_the_limit_can_still_be_checked(
+    client: FlaskClient, account: Account, web_settings: WebSettings
+) -> None:
+    longer = sample_of(web_settings.max_document_bytes + 20_000)
+    assert client.post("/v1/jobs", data=longer, headers=account.test | PDF).status_code == 413
+    assert post(client, account, longer).json["signatures"] == []
+    assert send(client, "/verify", longer).status_code == 200
 
 
 def test_the_api_wants_a_key_and_the_pages_do_not(client: FlaskClient, letter: bytes) -> None:

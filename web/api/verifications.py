@@ -167,7 +167,7 @@ def verify(document: bytes, *, expected: str | None = None) -> Verified:
 def create() -> Response:
     """Check the file that the request holds."""
     caller()
-    upload = read_upload(NoFields, max_bytes=parts().settings.max_document_bytes)
+    upload = read_upload(NoFields, max_bytes=parts().settings.max_checked_bytes)
     return json_answer(_as_json(verify(upload.document)), headers={"Cache-Control": "no-store"})
 
 

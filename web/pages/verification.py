@@ -217,4 +217,4 @@ def _refused(error: ProblemError, expected: str | None) -> Response:
 
 
 def _most_bytes() -> int:
-    return parts().settings.max_document_bytes
+    return parts().settings.max_checked_bytes
