@@ -202,6 +202,11 @@ REFUSED: dict[str, tuple[dict[int, bytes], str, dict[str, Any]]] = {
         "field_unusable",
         {"field": "Sign here", "reason": "lock"},
     ),
+    "a lock of a level that nobody knows": (
+        merged(b"/Lock<</Type/SigFieldLock/Action/All/P 7>>"),
+        "field_unusable",
+        {"field": "Sign here", "reason": "lock"},
+    ),
 }
 
 
