@@ -334,6 +334,11 @@ def test_a_seed_value_that_is_only_wished_for_is_passed_over(
     assert check(sealed(document, field="Sign here").bytes, trust_roots_pem=root).good
 
 
+def test_a_digest_may_be_asked_for_in_small_letters(sealed: Seal, root: bytes) -> None:
+    document = classic(merged(b"/SV<</Type/SV/DigestMethod[(sha256)]/Ff 64>>"))
+    assert check(sealed(document, field="Sign here").bytes, trust_roots_pem=root).good
+
+
 def test_seed_values_that_are_met_are_no_hindrance(
     sealed: Seal, root: bytes, chain: SpecimenChain
 ) -> None:
