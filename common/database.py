@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import orjson
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import URL, Connection, create_engine, make_url, text
@@ -38,6 +39,8 @@ class Database:
             max_overflow=0,
             pool_timeout=5,
             pool_pre_ping=True,
+            # jsonb keeps 1e300 as an integer of 301 digits; read as one it could not be written again.
+            json_deserializer=orjson.loads,
             connect_args={
                 "connect_timeout": 5,
                 # A lost client or a stuck statement may not hold its locks for long.

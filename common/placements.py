@@ -20,7 +20,9 @@ Position = Literal[
     "auto",
 ]
 Corner = Literal["top-left", "top-right", "bottom-left", "bottom-right"]
-Points = Annotated[float, Field(allow_inf_nan=False)]
+# The largest page that a document can have, 14,400 units of 75,000 points, is hardly wider.
+_FARTHEST = 1e9
+Points = Annotated[float, Field(allow_inf_nan=False, ge=-_FARTHEST, le=_FARTHEST)]
 Side = Annotated[float, Field(allow_inf_nan=False, ge=36, le=600)]
 Margin = Annotated[float, Field(allow_inf_nan=False, ge=0, le=300)]
 # At least one character that is seen, and no control characters.

@@ -227,6 +227,20 @@ def test_a_bad_document_is_refused(
         assert problem["max_bytes"] == 1024 * 1024
 
 
+@pytest.mark.parametrize("at", range(64 * 1024 - 250, 64 * 1024 - 150, 20))
+@pytest.mark.parametrize("line_end", [b"\r", b"\n"])
+def test_a_line_may_end_anywhere_in_a_document_that_is_sent_as_a_form(
+    client: FlaskClient, account: Account, letter: bytes, at: int, line_end: bytes
+) -> None:
+    # Where the server reads in chunks of 64 KiB, one of these ends right behind the line.
+    padding = b"%" + b"x" * at + line_end * 20 + b"%" + b"x" * 150_000 + b"\n"
+    document = letter[:9] + padding + letter[9:]
+    response = client.post(
+        "/v1/jobs", data={"document": (io.BytesIO(document), "a.pdf")}, headers=account.test
+    )
+    assert response.status_code == 202, response.text
+
+
 @pytest.mark.usefixtures("untouched")
 @pytest.mark.parametrize(
     ("query", "code"),

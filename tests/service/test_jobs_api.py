@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
+from sqlalchemy import text
 
+from common.database import Database
 from tests.service.test_intake_api import assert_problem
 from tests.stack import Account
 
@@ -36,6 +38,23 @@ def test_a_job_looks_the_same_as_when_it_was_accepted(
     accepted.pop("receipt")
     assert seen.json == accepted
     assert int(seen.headers["Retry-After"]) >= 1
+
+
+def test_a_job_with_a_number_of_hundreds_of_digits_can_be_looked_at(
+    client: FlaskClient, account: Account, submit: Submit, db: Database
+) -> None:
+    # As the problem of a page that is as wide; in jsonb it is an integer.
+    job = submit()
+    with db.transaction() as connection:
+        connection.execute(
+            text("update jobs set placements = cast(:placements as jsonb) where id = :id"),
+            {"id": job["id"], "placements": '[{"page": 1, "x": 1e300, "y": 1}]'},
+        )
+    seen = client.get(f"/v1/jobs/{job['id']}", headers=account.live)
+    assert seen.status_code == 200
+    assert seen.json is not None
+    assert seen.json["placement"]["x"] == 1e300
+    assert client.get("/v1/jobs", headers=account.live).status_code == 200
 
 
 def test_an_unchanged_job_is_answered_by_304(

@@ -47,6 +47,8 @@ def test_fields_arrive_as_texts_and_become_values() -> None:
         {"anchor": "a", "match": "101"},
         {"anchor": "a", "match": "1.5"},
         {"anchor": "a", "offset_x": "inf"},
+        {"anchor": "a", "offset_x": "1e300"},
+        {"x": "1e10", "y": "1"},
         {"field": ""},
         {"field": "a\x00b"},
         {"field": "x" * 201},

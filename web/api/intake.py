@@ -26,6 +26,8 @@ ACCEPTED_TYPES = (PDF, MULTIPART)
 DOCUMENT_PART = "document"
 # What the parts around the document of a multipart body may add.
 FORM_ALLOWANCE = 64 * 1024
+# What werkzeug reads of a multipart body at once.
+_CHUNK = 64 * 1024
 
 Fields = TypeVar("Fields", bound=BaseModel)
 
@@ -182,7 +184,10 @@ def _read_body(max_bytes: int) -> bytes:
 
 def _read_form(max_bytes: int) -> tuple[bytes, str | None, MultiDict[str, str]]:
     request.max_content_length = max_bytes + FORM_ALLOWANCE
-    request.max_form_memory_size = FORM_ALLOWANCE
+    # Also bounds what the parser holds at once, files included: a chunk, and before it what may be the
+    # start of a boundary, which the end of a line is. Without room for both, every fourth chunk of a
+    # compressed document would be taken for too much.
+    request.max_form_memory_size = FORM_ALLOWANCE + _CHUNK
     request.max_form_parts = 32
     try:
         files, form = request.files, request.form

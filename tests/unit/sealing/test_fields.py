@@ -202,6 +202,11 @@ REFUSED: dict[str, tuple[dict[int, bytes], str, dict[str, Any]]] = {
         "field_unusable",
         {"field": "Sign here", "reason": "lock"},
     ),
+    "a lock of a level that nobody knows": (
+        merged(b"/Lock<</Type/SigFieldLock/Action/All/P 7>>"),
+        "field_unusable",
+        {"field": "Sign here", "reason": "lock"},
+    ),
 }
 
 
@@ -326,6 +331,11 @@ def test_a_seed_value_that_is_only_wished_for_is_passed_over(
     seeds: bytes, sealed: Seal, root: bytes
 ) -> None:
     document = classic(merged(b"/SV<</Type/SV%s>>" % seeds))
+    assert check(sealed(document, field="Sign here").bytes, trust_roots_pem=root).good
+
+
+def test_a_digest_may_be_asked_for_in_small_letters(sealed: Seal, root: bytes) -> None:
+    document = classic(merged(b"/SV<</Type/SV/DigestMethod[(sha256)]/Ff 64>>"))
     assert check(sealed(document, field="Sign here").bytes, trust_roots_pem=root).good
 
 

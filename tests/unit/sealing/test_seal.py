@@ -185,6 +185,25 @@ def _startxref(document: bytes) -> bytes:
     return document.rpartition(b"startxref\n")[2].partition(b"\n")[0]
 
 
+@pytest.mark.parametrize("access", [b"0", b"4", b"-99999999999999999999999"])
+def test_a_certification_of_a_level_that_nobody_knows_allows_nothing(
+    access: bytes, sealed: Seal
+) -> None:
+    certification = b"<</TransformMethod/DocMDP/TransformParams<</P %s/V/1.2>>>>" % access
+    made = objects(catalogue=b"/Perms<</DocMDP 20 0 R>>")
+    made[20] = b"<</Type/Sig/Reference[%s]>>" % certification
+    with pytest.raises(SealingError) as refusal:
+        sealed(classic(made))
+    assert (refusal.value.code, refusal.value.detail) == ("document_certified", {"access": 1})
+
+
+def test_facts_from_a_document_pass_through_json_and_a_database() -> None:
+    detail = SealingError(
+        "document_locked", field="a\x00b\ud800" + "c" * 300, access=-(10**30)
+    ).detail
+    assert detail == {"field": "ab" + "c" * 198, "access": -(2**53)}
+
+
 ENCRYPTED = classic(objects() | {20: b"<</Filter/Standard>>"}, trailer=b"/Encrypt 20 0 R")
 CERTIFIED = classic(
     objects(catalogue=b"/Perms<</DocMDP 20 0 R>>")

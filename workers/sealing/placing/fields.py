@@ -125,6 +125,8 @@ def references(document: Document, field: Field) -> bytes:
     made = _reference(document, b"FieldMDP", parameters)
     access = document.resolve(lock.get("/P"))
     if isinstance(access, int):
+        if access not in (1, 2, 3):
+            raise _unusable(field.name, "lock")
         made += _reference(document, b"DocMDP", b"/P %d" % access)
     return b"/Reference[%s]" % made
 

@@ -25,7 +25,7 @@ from workers.sealing.errors import SealingError
 from workers.sealing.placing.placement import View
 
 # What one question may take: seconds of CPU, and bytes beside what the worker has already.
-MAX_SECONDS = 5
+MAX_SECONDS = 2
 MAX_BYTES = 512 * 1024 * 1024
 
 # What one picture may take, unpacked.

@@ -17,6 +17,7 @@ from workers.sealing.reading.document import MAX_DEPTH, MAX_NODES, Document
 # What a transform without its own parameter allows (table 257).
 _DEFAULT_ACCESS = 2
 _NO_CHANGES = 1
+_ACCESSES = (1, 2, 3)
 # Stands in every signature's dictionary, and never in an object stream: /Contents has its place.
 _SIGNED = b"/ByteRange"
 
@@ -90,7 +91,10 @@ def _document_access(document: Document, signature: DictionaryObject) -> int | N
     """Return the access that a signature's DocMDP transform leaves, if it has one."""
     for parameters in _parameters(document, signature, "/DocMDP"):
         access = document.resolve(parameters.get("/P"))
-        return int(access) if isinstance(access, int) else _DEFAULT_ACCESS
+        if not isinstance(access, int):
+            return _DEFAULT_ACCESS
+        # What the standard does not know allows nothing that we could be sure of.
+        return int(access) if access in _ACCESSES else _NO_CHANGES
     return None
 
 

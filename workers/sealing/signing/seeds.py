@@ -93,8 +93,9 @@ def _reason(document: Document, value: Any, offer: Offer) -> bool:
 
 
 def _digest(document: Document, value: Any, offer: Offer) -> bool:
-    """Say whether the digest is listed that the key signs."""
-    return _one_of(offer.signer.algorithm.digest.upper())(document, value, offer)
+    """Say whether the digest is listed that the key signs; pyHanko writes them in small letters."""
+    ours = offer.signer.algorithm.digest
+    return _one_of(ours.upper(), ours.lower())(document, value, offer)
 
 
 def _never(_: Document, __: Any, ___: Offer) -> bool:
