@@ -1,5 +1,7 @@
 """The level that is asked for, and what happens when it cannot be had."""
 
+import threading
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -262,6 +264,32 @@ def test_the_time_that_others_take_is_not_blamed_on_the_document(pki: Pki, tmp_p
         timestamper.fetch(b"a value")
     with pytest.raises(EvidenceError, match="took too long"):
         revocation.evidence(pki.signer().certificates)
+
+
+@pytest.mark.parametrize("policy", ["wait", "fall-back"])
+def test_with_everybody_hanging_a_worker_is_done_before_its_time_is_up(
+    policy: str, make: Make, pki: Pki, unruly: Unruly
+) -> None:
+    """A task is asked to stop after 0.6 of its lease and killed after 0.8: that would blame the job."""
+    lease = 10
+    released = threading.Event()
+
+    def hangs(request: Request) -> Response:
+        released.wait(30)
+        return down(request)
+
+    unruly.misbehaves["/pki"] = hangs
+    sealer = make("B-LT", policy, lease_seconds=lease, authority_timeout_seconds=30)
+    began = time.monotonic()
+    try:
+        if policy == "wait":
+            with pytest.raises(LevelMissedError):
+                sealed(sealer, pki)
+        else:
+            assert (sealed(sealer, pki)).to_be_upgraded
+        assert time.monotonic() - began < 0.6 * lease
+    finally:
+        released.set()
 
 
 @pytest.mark.parametrize("policy", ["wait", "fall-back"])
