@@ -200,6 +200,6 @@ class Timestamper:
                 for each in known["signers"]
             ]
             self._signers = {fingerprint(signer.chain[0]): signer for signer in signers}
-        except (OSError, ValueError, KeyError, TypeError, IndexError):
+        except (OSError, LookupError, ValueError, TypeError, OverflowError, RecursionError):
             return
         self._longest = longest

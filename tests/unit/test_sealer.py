@@ -184,7 +184,14 @@ def test_a_process_that_starts_while_all_is_down_knows_the_authorities_of_those_
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"{", b"[]", b'{"longest": 1, "signers": [{"at": "x", "chain": []}]}']
+    "content",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b'{"longest": Infinity, "signers": []}',
+        b'{"longest": 1, "signers": [{"at": "x", "chain": []}]}',
+    ],
 )
 def test_what_is_remembered_of_authorities_may_be_damaged(
     content: bytes, make: Make, pki: Pki, tmp_path: Path
