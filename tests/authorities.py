@@ -198,9 +198,9 @@ class Pki:
         crl: bytes = registry.get_crl(ServiceLabel(name), now).dump()
         return crl
 
-    def answer(self, request: bytes, name: str = "tsa") -> bytes:
-        """Return a timestamp authority's answer without a network."""
-        stamper = self.architecture.service_registry.summon_timestamper(ServiceLabel(name))
+    def answer(self, request: bytes, name: str = "tsa", at: datetime | None = None) -> bytes:
+        """Return a timestamp authority's answer without a network, of a time or of now."""
+        stamper = self.architecture.service_registry.summon_timestamper(ServiceLabel(name), at)
         answer: bytes = stamper.request_tsa_response(tsp.TimeStampReq.load(request)).dump()
         return answer
 

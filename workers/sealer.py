@@ -210,7 +210,7 @@ class Sealer:
                 # What was met is remembered, so that the next round is ready for it.
                 log.info("sealing again", reason=str(error) or type(error).__name__)
                 continue
-            full = held is not None and covers(held, tokens[-1]) and tokens[-1].at < held.until
+            full = held is not None and holds(held, tokens[-1])
             return Outcome(sealed, Level.B_LT if full else Level.B_T)
         raise AuthoritiesDownError(f"no token fitted in {ROUNDS} rounds")
 
@@ -238,18 +238,20 @@ class Sealer:
         if held is not None and fingerprint(token.certificates[0]) in held.revoked:
             self.timestamper.distrust(token.certificates[0])
             raise _NewAuthorityError
-        if held is not None and not covers(held, token):
+        if held is not None and not holds(held, token):
             if token.certificates[0] not in [chain[0] for chain in asked]:
                 raise _NewAuthorityError
             if not self._falls_back:
-                raise LevelMissedError("no revocation data for the timestamp authority")
+                raise LevelMissedError(
+                    "no revocation data for the timestamp authority and its time"
+                )
         tokens.append(token)
         return token.der
 
 
-def covers(held: Held, token: Token) -> bool:
-    """Say whether evidence is about the signer of a token."""
-    return fingerprint(token.certificates[0]) in held.covers
+def holds(held: Held, token: Token) -> bool:
+    """Say whether evidence is about the signer of a token, and still holds at the token's time."""
+    return fingerprint(token.certificates[0]) in held.covers and token.at < held.until
 
 
 def _certificates(file: Path | None) -> tuple[x509.Certificate, ...]:

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -241,6 +241,22 @@ def test_without_revocation_data_about_the_authority_the_policy_decides(
     outcome = sealed(make("B-LT", "fall-back", **separate), pki)
     assert (outcome.level, outcome.to_be_upgraded) == ("B-T", False)
     assert level(pki, outcome.sealed.bytes) == "B-T"
+
+
+def test_revocation_data_that_ends_before_the_timestamp_is_none(
+    make: Make, pki: Pki, unruly: Unruly
+) -> None:
+    """An authority's clock may be ahead of ours, by minutes."""
+    ends = datetime.now(UTC).replace(microsecond=0) + timedelta(minutes=2)
+    crl = Issuer(pki, "root").crl(until=ends)
+    unruly.misbehaves["/pki/crls/root"] = lambda request: Response(crl)
+    unruly.misbehaves[TSA] = lambda request: Response(
+        pki.answer(request.get_data(), at=ends + timedelta(minutes=2)),
+        mimetype="application/timestamp-reply",
+    )
+    with pytest.raises(LevelMissedError, match="no revocation data"):
+        sealed(make(), pki)
+    assert sealed(make("B-LT", "fall-back"), pki).level == "B-T"
 
 
 @pytest.mark.parametrize("policy", ["wait", "fall-back"])
