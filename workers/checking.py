@@ -81,7 +81,7 @@ def answer(document: bytes, asked: dict[str, Any], *, trust_roots_file: Path) ->
     try:
         checked = check(document, trust_roots_pem=trust_roots_file.read_bytes())
     except UncheckableError as error:
-        raise ProblemError(error.code, str(error)[:_LONGEST_LINE]) from error
+        raise ProblemError(error.code, str(error)) from error
     return checked.as_json() | {
         "document": {"bytes": len(document), "sha256": hashlib.sha256(document).hexdigest()}
     }
@@ -109,7 +109,7 @@ def check(document: bytes, *, trust_roots_pem: bytes) -> Checked:
             if isinstance(error, _ASKS_TOO_MUCH)
             else Code.DOCUMENT_UNREADABLE
         )
-        raise UncheckableError(code, str(error) or type(error).__name__) from error
+        raise UncheckableError(code, _line(str(error) or type(error).__name__)) from error
     if len(found) > MOST_SIGNATURES:
         raise UncheckableError(
             Code.DOCUMENT_UNPROCESSABLE, f"more than {MOST_SIGNATURES} signatures"
@@ -246,8 +246,15 @@ def _time(signature: EmbeddedPdfSignature, status: Any) -> str | None:
         return None
 
 
-def _line(text: str) -> str:
-    """Return a text of a stranger as one printable line: a terminal obeys control characters."""
+def _line(text: object) -> str:
+    """Return a text of a stranger as one printable line: a terminal obeys control characters.
+
+    Where a text should be, a file may have bytes that are none in any encoding, or something else.
+    """
+    if isinstance(text, bytes):
+        text = text.decode("latin-1")
+    elif not isinstance(text, str):
+        text = type(text).__name__
     return "".join(
         c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text[:_LONGEST_LINE]
     )
