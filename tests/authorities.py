@@ -100,6 +100,7 @@ def _config(prefix: str) -> dict[str, Any]:
             **{"subject-key": "rsa"},
             revocation=revoked,
         ),
+        "ended": _issued("interm", _SIGNS, subject="rsa", **{"subject-key": "rsa"}, validity=_PAST),
         "tsa": _issued("root", *stamping_time, _crl("root")),
         "tsa2": _issued("root", *stamping_time, _crl("root")),
         "tsa-expired": _issued(
@@ -184,7 +185,7 @@ class Pki:
         return path
 
     def signer(self, name: str = "rsa") -> Signer:
-        key = "rsa" if name == "revoked" else name
+        key = "rsa" if name in ("revoked", "ended") else name
         return Signer.from_pem((self.folder / f"{key}.pem").read_bytes(), self.pem(name, "interm"))
 
     def authority(self, name: str = "tsa") -> str:

@@ -209,6 +209,7 @@ def _validated(
     is_timestamp = signature.sig_object_type == "/DocTimeStamp"
     validate = validate_pdf_timestamp if is_timestamp else validate_pdf_signature
     status = validate(signature, context)
+    trusted = status.trusted or _was_trusted(signature, status, roots)
     found = _SERIAL_IN_REASON.findall(str(signature.sig_object.get("/Reason", "")))
     serials = list(dict.fromkeys(found))[:MOST_SERIALS]
     intact = status.intact and status.valid
@@ -217,7 +218,7 @@ def _validated(
     return CheckedSignature(
         field=_line(signature.field_name),
         intact=intact,
-        trusted=status.trusted,
+        trusted=trusted,
         whole_file=status.coverage is SignatureCoverageLevel.ENTIRE_FILE,
         level=level_of(signature, status, roots)
         if isinstance(status, PdfSignatureStatus)
@@ -229,6 +230,25 @@ def _validated(
         changed_after=Changes.UNKNOWN if changes is None else Changes(changes.name.lower()),
         changes_allowed=status.docmdp_ok is not False and changes is not None,
         fault=None,
+    )
+
+
+def _was_trusted(
+    signature: EmbeddedPdfSignature, status: Any, roots: list[asn1_x509.Certificate]
+) -> bool:
+    """Say whether the signer was trusted at the time that a trusted timestamp proves.
+
+    A signature outlives its certificate so (ETSI EN 319 102-1, 5.5).
+    """
+    stamped = getattr(status, "timestamp_validity", None)
+    if stamped is None or not (stamped.intact and stamped.valid and stamped.trusted):
+        return False
+    return bool(
+        validate_pdf_signature(
+            signature,
+            ValidationContext(trust_roots=roots, allow_fetching=False, moment=stamped.timestamp),
+            ts_validation_context=ValidationContext(trust_roots=roots, allow_fetching=False),
+        ).trusted
     )
 
 
