@@ -165,8 +165,13 @@ def judge(
     # A kind that we do not check says nothing either way; a stamp above it covers what it signed.
     if not all(s.holds for s in signatures if s.level != UNSUPPORTED):
         return Verdict.CHANGED
-    # Anybody can sign, and write our serials into the reason: only a trusted signer's count.
-    ours = [s for s in signatures if s.trusted and s.serials]
+    # Anybody can sign, and write our serials into the reason: only a trusted signer's count, and what
+    # stands in a file that we handed out, whose certificate may have ended since.
+    ours = [
+        s
+        for s in signatures
+        if s.serials and (s.trusted or any(known[serial].is_this_file for serial in s.serials))
+    ]
     if not ours:
         return Verdict.FOREIGN
     carried = [known[serial] for signature in ours for serial in signature.serials]

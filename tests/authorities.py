@@ -100,6 +100,7 @@ def _config(prefix: str) -> dict[str, Any]:
             **{"subject-key": "rsa"},
             revocation=revoked,
         ),
+        "ended": _issued("interm", _SIGNS, subject="rsa", **{"subject-key": "rsa"}, validity=_PAST),
         "tsa": _issued("root", *stamping_time, _crl("root")),
         "tsa2": _issued("root", *stamping_time, _crl("root")),
         "tsa-expired": _issued(
@@ -184,7 +185,7 @@ class Pki:
         return path
 
     def signer(self, name: str = "rsa") -> Signer:
-        key = "rsa" if name == "revoked" else name
+        key = "rsa" if name in ("revoked", "ended") else name
         return Signer.from_pem((self.folder / f"{key}.pem").read_bytes(), self.pem(name, "interm"))
 
     def authority(self, name: str = "tsa") -> str:
@@ -198,9 +199,9 @@ class Pki:
         crl: bytes = registry.get_crl(ServiceLabel(name), now).dump()
         return crl
 
-    def answer(self, request: bytes, name: str = "tsa") -> bytes:
-        """Return a timestamp authority's answer without a network."""
-        stamper = self.architecture.service_registry.summon_timestamper(ServiceLabel(name))
+    def answer(self, request: bytes, name: str = "tsa", at: datetime | None = None) -> bytes:
+        """Return a timestamp authority's answer without a network, of a time or of now."""
+        stamper = self.architecture.service_registry.summon_timestamper(ServiceLabel(name), at)
         answer: bytes = stamper.request_tsa_response(tsp.TimeStampReq.load(request)).dump()
         return answer
 

@@ -81,7 +81,7 @@ def answer(document: bytes, asked: dict[str, Any], *, trust_roots_file: Path) ->
     try:
         checked = check(document, trust_roots_pem=trust_roots_file.read_bytes())
     except UncheckableError as error:
-        raise ProblemError(error.code, str(error)[:_LONGEST_LINE]) from error
+        raise ProblemError(error.code, str(error)) from error
     return checked.as_json() | {
         "document": {"bytes": len(document), "sha256": hashlib.sha256(document).hexdigest()}
     }
@@ -109,7 +109,7 @@ def check(document: bytes, *, trust_roots_pem: bytes) -> Checked:
             if isinstance(error, _ASKS_TOO_MUCH)
             else Code.DOCUMENT_UNREADABLE
         )
-        raise UncheckableError(code, str(error) or type(error).__name__) from error
+        raise UncheckableError(code, _line(str(error) or type(error).__name__)) from error
     if len(found) > MOST_SIGNATURES:
         raise UncheckableError(
             Code.DOCUMENT_UNPROCESSABLE, f"more than {MOST_SIGNATURES} signatures"
@@ -209,6 +209,7 @@ def _validated(
     is_timestamp = signature.sig_object_type == "/DocTimeStamp"
     validate = validate_pdf_timestamp if is_timestamp else validate_pdf_signature
     status = validate(signature, context)
+    trusted = status.trusted or _was_trusted(signature, status, roots)
     found = _SERIAL_IN_REASON.findall(str(signature.sig_object.get("/Reason", "")))
     serials = list(dict.fromkeys(found))[:MOST_SERIALS]
     intact = status.intact and status.valid
@@ -217,7 +218,7 @@ def _validated(
     return CheckedSignature(
         field=_line(signature.field_name),
         intact=intact,
-        trusted=status.trusted,
+        trusted=trusted,
         whole_file=status.coverage is SignatureCoverageLevel.ENTIRE_FILE,
         level=level_of(signature, status, roots)
         if isinstance(status, PdfSignatureStatus)
@@ -229,6 +230,25 @@ def _validated(
         changed_after=Changes.UNKNOWN if changes is None else Changes(changes.name.lower()),
         changes_allowed=status.docmdp_ok is not False and changes is not None,
         fault=None,
+    )
+
+
+def _was_trusted(
+    signature: EmbeddedPdfSignature, status: Any, roots: list[asn1_x509.Certificate]
+) -> bool:
+    """Say whether the signer was trusted at the time that a trusted timestamp proves.
+
+    A signature outlives its certificate so (ETSI EN 319 102-1, 5.5).
+    """
+    stamped = getattr(status, "timestamp_validity", None)
+    if stamped is None or not (stamped.intact and stamped.valid and stamped.trusted):
+        return False
+    return bool(
+        validate_pdf_signature(
+            signature,
+            ValidationContext(trust_roots=roots, allow_fetching=False, moment=stamped.timestamp),
+            ts_validation_context=ValidationContext(trust_roots=roots, allow_fetching=False),
+        ).trusted
     )
 
 
@@ -246,8 +266,15 @@ def _time(signature: EmbeddedPdfSignature, status: Any) -> str | None:
         return None
 
 
-def _line(text: str) -> str:
-    """Return a text of a stranger as one printable line: a terminal obeys control characters."""
+def _line(text: object) -> str:
+    """Return a text of a stranger as one printable line: a terminal obeys control characters.
+
+    Where a text should be, a file may have bytes that are none in any encoding, or something else.
+    """
+    if isinstance(text, bytes):
+        text = text.decode("latin-1")
+    elif not isinstance(text, str):
+        text = type(text).__name__
     return "".join(
         c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text[:_LONGEST_LINE]
     )

@@ -37,6 +37,7 @@ log = logger(__name__)
 LONGEST_UNASKED = timedelta(hours=1)
 # After a failure nobody asks again for so long.
 PAUSE_AFTER_FAILURE = timedelta(seconds=30)
+LONGEST_PAUSE = 2 * PAUSE_AFTER_FAILURE
 # Larger than any CRL that one would want in every document.
 LONGEST_ANSWER = 4 * 1024 * 1024
 
@@ -195,6 +196,8 @@ class Revocation:
             return self._ask(certificate, issuer, wait=True)
         except SoftTimeLimitExceeded as error:
             # It was a responder that took the time, not the document.
+            if self._store.load(fingerprint(certificate)).revoked:
+                raise RevokedError(certificate) from error
             raise EvidenceError(f"{_name(certificate)}: took too long") from error
 
     def _ask(self, certificate: x509.Certificate, issuer: x509.Certificate, *, wait: bool) -> Proof:
@@ -208,14 +211,16 @@ class Revocation:
         known = self._known.get(name)
         with self._store.asking(name, wait=wait) as mine:
             kept = self._store.load(name)
-            if kept.revoked and now < kept.retry_at:
+            # A clock that was ahead for a while may have left a time that does not come for years.
+            paused = now < kept.retry_at <= now + LONGEST_PAUSE
+            if kept.revoked and paused:
                 self._forget(name)
                 raise RevokedError(certificate)
             proof = self._usable(kept, certificate, issuer, now)
             if proof is not None and (known is None or proof.since > known.proof.since):
                 return self._use(certificate, issuer, proof, self._ask_at(proof, now))
             proof = proof or (known.proof if known and known.proof.until > now else None)
-            if not mine or now < kept.retry_at:
+            if not mine or paused:
                 # Somebody is asking, or did a moment ago and got nothing.
                 if proof is None:
                     raise EvidenceError(f"{_name(certificate)}: {kept.reason}")
@@ -226,6 +231,10 @@ class Revocation:
                 REVOCATION_FAILURES.labels(_name(certificate)).inc()
                 retry_at = now + PAUSE_AFTER_FAILURE * (1 + self._jitter())
                 self._store.put_off(name, retry_at, str(error))
+                if kept.revoked:
+                    # It stays so until somebody says otherwise; nobody's silence does.
+                    self._forget(name)
+                    raise RevokedError(certificate) from error
                 if proof is None:
                     raise
                 log.warning("no newer revocation data", reason=str(error))

@@ -50,11 +50,11 @@ class RevocationStore:
             return Kept(
                 kind=values["kind"],
                 der=bytes.fromhex(values["der"]),
-                retry_at=datetime.fromisoformat(values["retry_at"]),
+                retry_at=datetime.fromisoformat(values["retry_at"]).astimezone(UTC),
                 revoked=bool(values["revoked"]),
                 reason=str(values["reason"]),
             )
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
             return self._memory.get(fingerprint, Kept())
 
     def keep(self, fingerprint: str, kept: Kept) -> None:

@@ -4,6 +4,7 @@
 document is sealed at the level that can be had now, with room for a timestamp that comes later.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -30,6 +31,9 @@ log = logger(__name__)
 
 Chains = tuple[tuple[x509.Certificate, ...], ...]
 
+# Of a lease. A task is asked to stop after 0.6 of its own and killed after 0.8 (workers/app.py); a job
+# whose worker is killed twice fails, and others who hang are no fault of its document.
+PATIENCE = 0.4
 # A token that turns out longer than its place, or signed by somebody new, asks for one more round.
 ROUNDS = 4
 
@@ -69,12 +73,26 @@ class Sealer:
         falls_back: bool,
         timestamper: Timestamper,
         revocation: Revocation,
+        fetcher: Fetcher,
+        patience_seconds: float,
     ) -> None:
-        """Take the level, the policy and the parts."""
+        """Take the level, the policy and the parts.
+
+        Args:
+            level: the one to reach.
+            falls_back: seal at a lower level when it cannot be had now, instead of waiting.
+            timestamper: gets timestamps.
+            revocation: gets revocation data.
+            fetcher: what both ask with.
+            patience_seconds: how long a document may wait for others in all; half of it for
+                revocation data, so that a timestamp may come without.
+        """
         self._level = level
         self._falls_back = falls_back
         self.timestamper = timestamper
         self._revocation = revocation
+        self._fetcher = fetcher
+        self._patience = patience_seconds
 
     @classmethod
     def from_settings(cls, settings: WorkerSettings) -> Self:
@@ -97,6 +115,8 @@ class Sealer:
                 roots=[*_certificates(settings.signing_roots_file), *timestamp_roots],
                 fetcher=fetcher,
             ),
+            fetcher=fetcher,
+            patience_seconds=settings.lease_seconds * PATIENCE,
         )
 
     def seal(
@@ -144,16 +164,25 @@ class Sealer:
     def refresh_ahead(self) -> None:
         """Have newer revocation data fetched, if it is time to; for when nobody waits."""
         if self._level is Level.B_LT:
-            self._revocation.refresh_ahead()
+            with self._fetcher.until(time.monotonic() + self._patience / 2):
+                self._revocation.refresh_ahead()
 
     def _best(self, signer: Signer, seal: Callable[..., Sealed]) -> Outcome:
+        began = time.monotonic()
+        with self._fetcher.until(began + self._patience):
+            return self._as_good_as_it_gets(signer, seal, began + self._patience / 2)
+
+    def _as_good_as_it_gets(
+        self, signer: Signer, seal: Callable[..., Sealed], until: float
+    ) -> Outcome:
+        """Seal at the level, or as the policy says; revocation data is waited for until a deadline."""
         try:
-            return self._with_timestamp(signer, seal)
+            return self._with_timestamp(signer, seal, until)
         except AuthoritiesDownError as error:
             if not self._falls_back:
                 raise LevelMissedError(str(error)) from error
             log.warning("sealed without a timestamp", reason=str(error))
-        held = self._held(signer, self.timestamper.chains)
+        held = self._held(signer, self.timestamper.chains, until)
         # Whoever gives the timestamp later may need more than those who gave the last ones.
         room = max(self.timestamper.room, FIRST_ROOM)
         sealed = seal(evidence=held and held.evidence, room=room)
@@ -161,7 +190,7 @@ class Sealer:
         full = held is not None and len(held.covers) > 1
         return Outcome(sealed, Level.B_B, True, held.until if held is not None and full else None)
 
-    def _with_timestamp(self, signer: Signer, seal: Callable[..., Sealed]) -> Outcome:
+    def _with_timestamp(self, signer: Signer, seal: Callable[..., Sealed], until: float) -> Outcome:
         """Seal with a timestamp, and for B-LT with the evidence about signer and authority.
 
         Raises:
@@ -169,7 +198,7 @@ class Sealer:
         """
         for _ in range(ROUNDS):
             asked = self.timestamper.chains
-            held = self._held(signer, asked)
+            held = self._held(signer, asked, until)
             tokens: list[Token] = []
             try:
                 sealed = seal(
@@ -181,16 +210,17 @@ class Sealer:
                 # What was met is remembered, so that the next round is ready for it.
                 log.info("sealing again", reason=str(error) or type(error).__name__)
                 continue
-            full = held is not None and covers(held, tokens[-1]) and tokens[-1].at < held.until
+            full = held is not None and holds(held, tokens[-1])
             return Outcome(sealed, Level.B_LT if full else Level.B_T)
         raise AuthoritiesDownError(f"no token fitted in {ROUNDS} rounds")
 
-    def _held(self, signer: Signer, authorities: Chains) -> Held | None:
+    def _held(self, signer: Signer, authorities: Chains, until: float) -> Held | None:
         """Return the evidence for B-LT; None when the level is lower, or has to be."""
         if self._level is not Level.B_LT:
             return None
         try:
-            return self._revocation.evidence(signer.certificates, authorities)
+            with self._fetcher.until(until):
+                return self._revocation.evidence(signer.certificates, authorities)
         except RevokedError as error:
             log.error("the stamping key is revoked; replace it", reason=str(error))
             raise SigningKeyRevokedError(str(error)) from error
@@ -208,18 +238,20 @@ class Sealer:
         if held is not None and fingerprint(token.certificates[0]) in held.revoked:
             self.timestamper.distrust(token.certificates[0])
             raise _NewAuthorityError
-        if held is not None and not covers(held, token):
+        if held is not None and not holds(held, token):
             if token.certificates[0] not in [chain[0] for chain in asked]:
                 raise _NewAuthorityError
             if not self._falls_back:
-                raise LevelMissedError("no revocation data for the timestamp authority")
+                raise LevelMissedError(
+                    "no revocation data for the timestamp authority and its time"
+                )
         tokens.append(token)
         return token.der
 
 
-def covers(held: Held, token: Token) -> bool:
-    """Say whether evidence is about the signer of a token."""
-    return fingerprint(token.certificates[0]) in held.covers
+def holds(held: Held, token: Token) -> bool:
+    """Say whether evidence is about the signer of a token, and still holds at the token's time."""
+    return fingerprint(token.certificates[0]) in held.covers and token.at < held.until
 
 
 def _certificates(file: Path | None) -> tuple[x509.Certificate, ...]:

@@ -19,7 +19,7 @@ from cryptography import x509
 
 from common.telemetry import TIMESTAMPS, logger
 from workers.breaker import Breaker
-from workers.fetching import Fetcher, FetchError
+from workers.fetching import Fetcher, FetchError, NoTimeError
 from workers.sealing.signing.certificates import der, fingerprint
 from workers.sealing.signing.timestamp import (
     TimestampError,
@@ -124,6 +124,9 @@ class Timestamper:
                 continue
             try:
                 token = self._ask(url, signature_value)
+            except NoTimeError as error:
+                # Not this one's failure: it keeps its turn for the next document.
+                reasons.append(f"{url}: {error}")
             except (FetchError, TimestampError) as error:
                 breaker.failed()
                 TIMESTAMPS.labels(url, "failed").inc()
@@ -197,6 +200,6 @@ class Timestamper:
                 for each in known["signers"]
             ]
             self._signers = {fingerprint(signer.chain[0]): signer for signer in signers}
-        except (OSError, ValueError, KeyError, TypeError, IndexError):
+        except (OSError, LookupError, ValueError, TypeError, OverflowError, RecursionError):
             return
         self._longest = longest

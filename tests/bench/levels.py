@@ -67,6 +67,8 @@ class Bench:
                 revocation=Revocation(
                     store=RevocationStore(folder), files=lists, roots=roots, fetcher=self._fetcher
                 ),
+                fetcher=self._fetcher,
+                patience_seconds=10,
             )
             for level in LEVELS
         }

@@ -107,6 +107,29 @@ def test_a_kind_of_signature_that_is_not_checked_is_still_seen(
     assert "rsa_sha1" in (signature.fault or "")
 
 
+@pytest.mark.parametrize(
+    "name", [b"(\xfe\xff\xd8\x00\x00a)", b"7", b"[1 2]", b"null", b"<<>>", b"/N"]
+)
+@pytest.mark.parametrize("value", [b"<</SubFilter/odd>>", b"<</SubFilter/adbe.pkcs7.detached>>"])
+def test_a_field_may_have_anything_for_a_name(name: bytes, value: bytes, issuer: Issuer) -> None:
+    objects = [
+        b"<</Type/Catalog/Pages 2 0 R/AcroForm<</Fields[3 0 R]>>>>",
+        b"<</Type/Pages/Kids[]/Count 0>>",
+        b"<</FT/Sig/T %s/V %s>>" % (name, value),
+    ]
+    document = bytearray(b"%PDF-1.7\n")
+    places = b""
+    for number, content in enumerate(objects, 1):
+        places += b"%010d 00000 n \n" % len(document)
+        document += b"%d 0 obj\n%s\nendobj\n" % (number, content)
+    start = len(document)
+    document += b"xref\n0 4\n0000000000 65535 f \n" + places
+    document += b"trailer\n<</Size 4/Root 1 0 R>>\nstartxref\n%d\n%%%%EOF\n" % start
+    checked = check(bytes(document), trust_roots_pem=issuer.certificate)
+    assert not checked.good
+    assert all(signature.field.isprintable() for signature in checked.signatures)
+
+
 def test_a_file_of_nothing_but_signature_fields_is_refused(issuer: Issuer) -> None:
     document = pypdf.PdfWriter()
     document.add_blank_page(width=72, height=72)

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from billiard.exceptions import SoftTimeLimitExceeded
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
@@ -301,7 +302,10 @@ def test_a_restart_finds_what_was_kept(pki: Pki, make: Make, unruly: Unruly) -> 
     assert unruly.asked == []
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"kind": "crl"}', b"\xff"])
+NO_ZONE = b'{"kind": "crl", "der": "", "retry_at": "2026-01-01", "revoked": false, "reason": ""}'
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"kind": "crl"}', b"\xff", NO_ZONE])
 def test_a_damaged_file_is_as_good_as_none(
     content: bytes, pki: Pki, make: Make, unruly: Unruly, tmp_path: Path
 ) -> None:
@@ -407,6 +411,44 @@ def test_a_revoked_signer_is_refused_by_all_processes_without_asking_each_time(
     with pytest.raises(RevokedError):
         evidence(make(), pki, "revoked")
     assert unruly.asked.count(LEAF_CRL) == 2
+
+
+def test_a_revoked_signer_stays_revoked_when_nobody_answers_any_more(
+    pki: Pki, make: Make, unruly: Unruly, clock: Clock
+) -> None:
+    revocation = make()
+    for _ in range(3):
+        with pytest.raises(RevokedError):
+            evidence(revocation, pki, "revoked")
+        unruly.misbehaves["/pki"] = saying(b"", status=503)
+        clock.time += 2 * PAUSE_AFTER_FAILURE
+
+
+def test_a_revoked_signer_stays_revoked_when_the_time_runs_out(
+    pki: Pki, make: Make, clock: Clock, tmp_path: Path
+) -> None:
+    with pytest.raises(RevokedError):
+        evidence(make(), pki, "revoked")
+
+    class OutOfTime(Fetcher):
+        def _fetch(self, *what: object) -> bytes:
+            raise SoftTimeLimitExceeded
+
+    store, roots = RevocationStore(tmp_path / "kept"), [pki.certificate("root")]
+    slow = Revocation(store=store, files=(), roots=roots, fetcher=OutOfTime(seconds=1), now=clock)
+    clock.time += 2 * PAUSE_AFTER_FAILURE
+    with pytest.raises(RevokedError):
+        evidence(slow, pki, "revoked")
+
+
+def test_a_clock_that_was_ahead_for_a_while_does_not_keep_anybody_from_asking(
+    pki: Pki, make: Make, unruly: Unruly, clock: Clock
+) -> None:
+    clock.time = NOW + 365 * DAY
+    with pytest.raises(EvidenceError):
+        evidence(make(), pki)
+    clock.time = NOW
+    assert evidence(make(), pki).until > NOW
 
 
 def test_a_revocation_is_noticed_while_old_data_would_still_do(

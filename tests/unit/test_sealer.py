@@ -1,7 +1,9 @@
 """The level that is asked for, and what happens when it cannot be had."""
 
+import threading
+import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -182,7 +184,14 @@ def test_a_process_that_starts_while_all_is_down_knows_the_authorities_of_those_
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"{", b"[]", b'{"longest": 1, "signers": [{"at": "x", "chain": []}]}']
+    "content",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b'{"longest": Infinity, "signers": []}',
+        b'{"longest": 1, "signers": [{"at": "x", "chain": []}]}',
+    ],
 )
 def test_what_is_remembered_of_authorities_may_be_damaged(
     content: bytes, make: Make, pki: Pki, tmp_path: Path
@@ -234,6 +243,22 @@ def test_without_revocation_data_about_the_authority_the_policy_decides(
     assert level(pki, outcome.sealed.bytes) == "B-T"
 
 
+def test_revocation_data_that_ends_before_the_timestamp_is_none(
+    make: Make, pki: Pki, unruly: Unruly
+) -> None:
+    """An authority's clock may be ahead of ours, by minutes."""
+    ends = datetime.now(UTC).replace(microsecond=0) + timedelta(minutes=2)
+    crl = Issuer(pki, "root").crl(until=ends)
+    unruly.misbehaves["/pki/crls/root"] = lambda request: Response(crl)
+    unruly.misbehaves[TSA] = lambda request: Response(
+        pki.answer(request.get_data(), at=ends + timedelta(minutes=2)),
+        mimetype="application/timestamp-reply",
+    )
+    with pytest.raises(LevelMissedError, match="no revocation data"):
+        sealed(make(), pki)
+    assert sealed(make("B-LT", "fall-back"), pki).level == "B-T"
+
+
 @pytest.mark.parametrize("policy", ["wait", "fall-back"])
 def test_an_authority_that_is_revoked_is_passed_over(
     policy: str, make: Make, pki: Pki, unruly: Unruly, separate: dict[str, str]
@@ -262,6 +287,32 @@ def test_the_time_that_others_take_is_not_blamed_on_the_document(pki: Pki, tmp_p
         timestamper.fetch(b"a value")
     with pytest.raises(EvidenceError, match="took too long"):
         revocation.evidence(pki.signer().certificates)
+
+
+@pytest.mark.parametrize("policy", ["wait", "fall-back"])
+def test_with_everybody_hanging_a_worker_is_done_before_its_time_is_up(
+    policy: str, make: Make, pki: Pki, unruly: Unruly
+) -> None:
+    """A task is asked to stop after 0.6 of its lease and killed after 0.8: that would blame the job."""
+    lease = 10
+    released = threading.Event()
+
+    def hangs(request: Request) -> Response:
+        released.wait(30)
+        return down(request)
+
+    unruly.misbehaves["/pki"] = hangs
+    sealer = make("B-LT", policy, lease_seconds=lease, authority_timeout_seconds=30)
+    began = time.monotonic()
+    try:
+        if policy == "wait":
+            with pytest.raises(LevelMissedError):
+                sealed(sealer, pki)
+        else:
+            assert (sealed(sealer, pki)).to_be_upgraded
+        assert time.monotonic() - began < 0.6 * lease
+    finally:
+        released.set()
 
 
 @pytest.mark.parametrize("policy", ["wait", "fall-back"])

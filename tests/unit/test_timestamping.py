@@ -1,5 +1,6 @@
 """Timestamp authorities over a real network: the first that answers rightly is taken."""
 
+import gzip
 import json
 import socket
 import threading
@@ -283,6 +284,57 @@ def test_a_get_is_bounded_too(fetcher: Fetcher) -> None:
         assert fetcher.get(url, max_bytes=2000) == b"x" * 2000
         with pytest.raises(FetchError, match="more than 1999 bytes"):
             fetcher.get(url, max_bytes=1999)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://127.0.0.1:99999/",
+        "http://a\x01b/",
+        "http://xn--/",
+        "http://\u00e9..id/",
+        "http://h:0",
+    ],
+)
+def test_the_next_authority_is_asked_when_an_address_is_none(
+    address: str, pki: Pki, make: Make, fetcher: Fetcher
+) -> None:
+    with pytest.raises(FetchError, match="not an address"):
+        fetcher.get(address, max_bytes=1)
+    assert make(address, pki.authority()).fetch(VALUE).certificates
+
+
+def test_an_answer_is_not_unpacked(fetcher: Fetcher) -> None:
+    asked: list[object] = []
+
+    def application(environ: dict[str, object], start: Callable[..., object]) -> list[bytes]:
+        asked.append(environ["HTTP_ACCEPT_ENCODING"])
+        start("200 OK", [("Content-Encoding", "gzip")])
+        return [gzip.compress(bytes(1000))]
+
+    with serving(application) as url, pytest.raises(FetchError, match="packed with gzip"):
+        fetcher.get(url, max_bytes=2000)
+    assert asked == ["identity"]
+
+
+def test_before_a_deadline_each_one_may_take_half_of_what_is_left(
+    pki: Pki, make: Make, fetcher: Fetcher
+) -> None:
+    with hanging() as silent, fetcher.until(time.monotonic() + 2):
+        began = time.monotonic()
+        assert make(silent, pki.authority()).fetch(VALUE).certificates
+        assert 0.8 < time.monotonic() - began < 1.8
+
+
+def test_who_was_not_asked_for_lack_of_time_has_not_failed(
+    pki: Pki, make: Make, fetcher: Fetcher
+) -> None:
+    timestamper = make(pki.authority())
+    with fetcher.until(time.monotonic()):
+        for _ in range(FAILURES_ALLOWED):
+            with pytest.raises(AuthoritiesDownError, match="no time was left"):
+                timestamper.fetch(VALUE)
+    assert timestamper.fetch(VALUE).certificates
 
 
 def test_a_fetcher_serves_threads_one_after_the_other(pki: Pki, make: Make) -> None:

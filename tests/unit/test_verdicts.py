@@ -87,6 +87,12 @@ def test_anybody_can_write_our_serial_into_a_signature_of_their_own() -> None:
     assert Verdict.FOREIGN.colour == "red"
 
 
+def test_the_very_file_that_we_handed_out_stays_genuine_when_its_certificate_has_ended() -> None:
+    ended = replace(STAMP, trusted=False)
+    assert verdict(ended) is Verdict.STAMPED
+    assert not is_good([ended]), "without our records nobody can tell"
+
+
 def test_a_trusted_signature_without_a_serial_is_no_stamp() -> None:
     assert verdict(replace(STAMP, serial=None, serials=[])) is Verdict.FOREIGN
 

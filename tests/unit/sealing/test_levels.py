@@ -18,6 +18,7 @@ from pyhanko.sign.fields import SigSeedSubFilter
 from pyhanko.sign.timestamps import HTTPTimeStamper
 from pyhanko.sign.validation.dss import DocumentSecurityStore
 from pyhanko_certvalidator import ValidationContext
+from rfc3161_client import decode_timestamp_response
 from werkzeug.wrappers import Request, Response
 
 from deploy.sample import sample_letter
@@ -39,6 +40,7 @@ from workers.sealing import (
     seal,
 )
 from workers.sealing.signing.certificates import der
+from workers.sealing.signing.timestamp import question
 from workers.timestamping import Timestamper
 
 OTHER_SERIAL = "S8866D64HDNEMYYPY5A1GB"
@@ -77,9 +79,8 @@ class Bench:
             document,
             drawn,
             signer=self.pki.signer(signer),
-            at=datetime.now(UTC),
             reason=f"[{drawn[0].serial}] test",
-            **(parts | other),
+            **({"at": datetime.now(UTC)} | parts | other),
         )
 
 
@@ -119,6 +120,29 @@ def test_without_what_it_was_given_to_trust_a_timestamp_is_worth_nothing(
     sealed = bench.seal(sample_letter(), "B-LT")
     (signature,) = check(sealed.bytes, trust_roots_pem=pki.pem("interm")).signatures
     assert (signature.trusted, signature.level) == (True, "B-B")
+
+
+@pytest.mark.parametrize(
+    "at, trusted",
+    [(datetime(2021, 6, 1, tzinfo=UTC), True), (datetime(2023, 6, 1, tzinfo=UTC), False)],
+)
+def test_a_timestamp_keeps_a_signature_good_after_its_certificate_ended(
+    at: datetime, trusted: bool, bench: Bench, pki: Pki
+) -> None:
+    """The certificate ended in 2022: what an authority saw before counts, and nothing else."""
+
+    def token(value: bytes) -> bytes:
+        answer = pki.answer(question(value).as_bytes(), at=at)
+        return decode_timestamp_response(answer).time_stamp_token()
+
+    stamped = bench.seal(sample_letter(), "B-T", signer="ended", fetch_timestamp=token).bytes
+    (signature,) = check(stamped, trust_roots_pem=pki.root_pem).signatures
+    assert (signature.intact, signature.level, signature.trusted) == (True, "B-T", trusted)
+    (signature,) = check(stamped, trust_roots_pem=pki.pem("stranger")).signatures
+    assert not signature.trusted
+    without = bench.seal(sample_letter(), "B-B", signer="ended", at=at).bytes
+    (signature,) = check(without, trust_roots_pem=pki.root_pem).signatures
+    assert not signature.trusted, "the time that the signer gives itself proves nothing"
 
 
 @pytest.mark.parametrize("missing", ["certificates", "crls", "ocsp_responses"])
