@@ -14,6 +14,7 @@ from pypdfium2 import PdfDocument
 from workers import sealing
 from workers.sealing import Box, Design, Stamp
 from workers.sealing.placing import pdfium
+from workers.sealing.reading.limits import Budget
 
 # The longer side of a picture, in pixels.
 LONGEST_SIDE = 1200
@@ -81,7 +82,9 @@ def preview(
     boxes = tuple(_as_seen(box) for box in drawn.boxes)
     on_pages = sorted({box.page: box for box in drawn.boxes}.items())
     pictures = pdfium.ask(
-        drawn.bytes, lambda pdf: tuple(_picture(pdf, box, longest_side) for _, box in on_pages)
+        drawn.bytes,
+        lambda pdf: tuple(_picture(pdf, box, longest_side) for _, box in on_pages),
+        budget=Budget(),
     )
     return Preview(boxes, pictures)
 

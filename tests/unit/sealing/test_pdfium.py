@@ -16,6 +16,7 @@ from workers.sealing import SealingError
 from workers.sealing.errors import CrossReferenceError
 from workers.sealing.placing import pdfium
 from workers.sealing.placing.placement import View
+from workers.sealing.reading.limits import Budget
 
 
 def nested_forms(depth: int) -> bytes:
@@ -97,12 +98,17 @@ def test_a_child_that_is_killed_is_a_refusal_and_leaves_nothing_behind() -> None
 
     before = held()
     with pytest.raises(SealingError, match="document_unprocessable"):
-        pdfium.ask(sample_letter(), die)
+        pdfium.ask(sample_letter(), die, budget=Budget())
     assert held() == before
 
 
 def test_an_answer_longer_than_a_pipe_holds_comes_whole() -> None:
-    assert pdfium.ask(sample_letter(), lambda pdf: bytes(5_000_000) + bytes([len(pdf)]))[-1] == 1
+    assert (
+        pdfium.ask(
+            sample_letter(), lambda pdf: bytes(5_000_000) + bytes([len(pdf)]), budget=Budget()
+        )[-1]
+        == 1
+    )
 
 
 @pytest.mark.parametrize(
@@ -113,19 +119,19 @@ def test_a_refusal_comes_from_the_child_as_it_was(error: SealingError) -> None:
         raise error
 
     with pytest.raises(type(error)) as refusal:
-        pdfium.ask(sample_letter(), refuse)
+        pdfium.ask(sample_letter(), refuse, budget=Budget())
     assert (refusal.value.code, refusal.value.detail) == (error.code, error.detail)
     assert str(refusal.value) == error.code
 
 
 def test_what_is_our_own_fault_is_not_called_the_documents() -> None:
     with pytest.raises(ZeroDivisionError):
-        pdfium.ask(sample_letter(), lambda pdf: len(pdf) / 0)
+        pdfium.ask(sample_letter(), lambda pdf: len(pdf) / 0, budget=Budget())
 
 
 def test_what_pdfium_cannot_open_is_refused() -> None:
     with pytest.raises(SealingError) as refusal:
-        pdfium.ask(b"%PDF-1.7\n", len)
+        pdfium.ask(b"%PDF-1.7\n", len, budget=Budget())
     assert (refusal.value.code, refusal.value.detail) == (
         "document_unreadable",
         {"reason": "rendering"},
@@ -135,5 +141,21 @@ def test_what_pdfium_cannot_open_is_refused() -> None:
 def test_a_page_that_pdfium_shows_in_another_size_is_refused() -> None:
     shown = View(0, 0, 595, 842, 90, 1)
     with pytest.raises(SealingError) as refusal:
-        pdfium.ask(sample_letter(), lambda pdf: pdfium.page(pdf, 1, shown).get_width())
+        pdfium.ask(
+            sample_letter(), lambda pdf: pdfium.page(pdf, 1, shown).get_width(), budget=Budget()
+        )
     assert refusal.value.detail == {"reason": "page size"}
+
+
+def test_what_all_questions_take_together_is_bounded() -> None:
+    budget = Budget()
+    before = budget.rendering
+    pdfium.ask(sample_letter(), len, budget=budget)
+    assert 0 < before - budget.rendering < 1
+    budget.rendering = 0.0
+    with pytest.raises(SealingError) as refusal:
+        pdfium.ask(sample_letter(), len, budget=budget)
+    assert (refusal.value.code, refusal.value.detail) == (
+        "document_unprocessable",
+        {"reason": "rendering"},
+    )

@@ -23,6 +23,7 @@ from pypdfium2 import PdfDocument, PdfiumError, PdfPage, raw
 
 from workers.sealing.errors import SealingError
 from workers.sealing.placing.placement import View
+from workers.sealing.reading.limits import Budget
 
 # What one question may take: seconds of CPU, and bytes beside what the worker has already.
 MAX_SECONDS = 2
@@ -45,13 +46,18 @@ Answer = TypeVar("Answer")
 
 
 def ask(
-    content: bytes, question: Callable[[PdfDocument], Answer], *, pages: int | None = None
+    content: bytes,
+    question: Callable[[PdfDocument], Answer],
+    *,
+    budget: Budget,
+    pages: int | None = None,
 ) -> Answer:
     """Return what a function finds in a document that pdfium has open.
 
     Args:
         content: the document.
         question: is called in the child; its answer is pickled.
+        budget: the time it takes is taken from here.
         pages: how many pages we found in it. pdfium repairs what it cannot follow, and what it then
             shows need not be what we stamp.
 
@@ -61,6 +67,7 @@ def ask(
     """
     reading, writing = os.pipe()
     child = None
+    seconds = 0.0
     try:
         child = os.fork()
         if child == 0:
@@ -76,7 +83,9 @@ def ask(
             with suppress(ProcessLookupError):
                 os.kill(child, signal.SIGKILL)
             with suppress(ChildProcessError):
-                os.waitpid(child, 0)
+                spent = os.wait4(child, 0)[2]
+                seconds = spent.ru_utime + spent.ru_stime
+    budget.rendered(seconds)
     try:
         answer = pickle.loads(told)  # noqa: S301
     except (EOFError, pickle.UnpicklingError):

@@ -82,7 +82,9 @@ def find(document: Document, placement: Placement, taken: Sequence[Box]) -> tupl
     width, height = size_on(placement, shown)
     page_height = shown.size[1]
     last = page.number if placement.page in (None, "last") else pages.find(document, "last").number
-    ink, end, covered = pdfium.ask(document.data, lambda pdf: _look(pdf, page), pages=last)
+    ink, end, covered = pdfium.ask(
+        document.data, lambda pdf: _look(pdf, page), budget=document.budget, pages=last
+    )
     target = ink.lowest
     if end is not None:
         target = end[0] * ink.across, (page_height - end[1]) * ink.down

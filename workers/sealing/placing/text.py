@@ -72,7 +72,10 @@ def find(document: Document, placement: Placement) -> tuple[Page, Box]:
     if placement.page is not None:
         numbers = (pages.find(document, placement.page).number,)
     number, left, bottom = pdfium.ask(
-        document.data, lambda pdf: _search(pdf, document, placement, numbers), pages=last
+        document.data,
+        lambda pdf: _search(pdf, document, placement, numbers),
+        budget=document.budget,
+        pages=last,
     )
     page = pages.find(document, number)
     width, height = size_on(placement, view(page))

@@ -13,6 +13,8 @@ from workers.sealing.errors import SealingError
 
 MAX_WORK = 1_500_000
 MAX_DECODED = 32 * 1024 * 1024
+# Seconds of CPU: only a renderer knows what its work is. Twenty words looked for in 200 pages take five.
+MAX_RENDERING = 8.0
 # Looking an object up, however small it is.
 OBJECT = 64
 # Each reading call of pypdf's, which mostly takes a byte at a time from what is long.
@@ -20,14 +22,25 @@ _CALL = 3
 
 
 class Budget:
-    """What is left to one sealing, in bytes to be parsed and bytes to be inflated."""
+    """What is left to one sealing: bytes to be parsed, bytes to be inflated, and seconds of rendering."""
 
-    __slots__ = ("decoded", "work")
+    __slots__ = ("decoded", "rendering", "work")
 
     def __init__(self) -> None:
         """Begin with all of it."""
         self.work = MAX_WORK
         self.decoded = MAX_DECODED
+        self.rendering = MAX_RENDERING
+
+    def rendered(self, seconds: float) -> None:
+        """Take some of the time that a renderer may have, for all stamps together.
+
+        Raises:
+            SealingError: `document_unprocessable`, when there is none left.
+        """
+        self.rendering -= seconds
+        if self.rendering < 0:
+            raise SealingError("document_unprocessable", reason="rendering")
 
     def spend(self, work: int) -> None:
         """Take some of the work.
