@@ -134,6 +134,10 @@ class CheckSettings(DrawingSettings):
     trust_roots_file: Path = Field(
         description="Certificates (PEM) that signatures are checked against; read for each check."
     )
+    timestamp_roots_file: Path | None = Field(
+        None,
+        description="Further ones (PEM), for timestamps only; as the workers that sign have it.",
+    )
     check_seconds: float = Field(
         8.0, gt=0, description="Time one file may take; two seconds later its process is killed."
     )

@@ -4,17 +4,14 @@ import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from datetime import UTC
+from datetime import UTC, datetime
 from io import BytesIO
 from itertools import islice
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from asn1crypto import x509 as asn1_x509
 from billiard.exceptions import SoftTimeLimitExceeded
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 from pyhanko.pdf_utils.crypt import AuthStatus
 from pyhanko.pdf_utils.misc import PdfDecodeLimitError
 from pyhanko.pdf_utils.reader import PdfFileReader
@@ -22,11 +19,11 @@ from pyhanko.sign.fields import SigSeedSubFilter, enumerate_sig_fields
 from pyhanko.sign.validation import validate_pdf_signature, validate_pdf_timestamp
 from pyhanko.sign.validation.pdf_embedded import EmbeddedPdfSignature
 from pyhanko.sign.validation.status import PdfSignatureStatus, SignatureCoverageLevel
-from pyhanko_certvalidator import ValidationContext
 
 from common.problems import Code, ProblemError
 from common.verdicts import UNSUPPORTED, Changes, CheckedSignature, is_good
 from workers.levels import level_of
+from workers.trust import Trust
 
 _SERIAL_IN_REASON = re.compile(r"\[([0-9A-Z]{16,32})\]")
 # Far more than stamps go onto one document; a reason can be made as long as a file.
@@ -67,19 +64,32 @@ class Checked:
         return {"signatures": [asdict(signature) for signature in self.signatures]}
 
 
-def answer(document: bytes, asked: dict[str, Any], *, trust_roots_file: Path) -> dict[str, Any]:
+def answer(
+    document: bytes,
+    asked: dict[str, Any],
+    *,
+    trust_roots_file: Path,
+    timestamp_roots_file: Path | None = None,
+) -> dict[str, Any]:
     """Answer the question of the lane `check`: the signatures, and which file it was.
 
     Args:
         document: the file.
         asked: nothing is asked besides.
         trust_roots_file: certificates to trust, PEM; read anew, so that it can be replaced.
+        timestamp_roots_file: further ones, for timestamps only.
 
     Raises:
         ProblemError: `document_encrypted`, `document_unreadable`, `document_unprocessable`.
     """
     try:
-        checked = check(document, trust_roots_pem=trust_roots_file.read_bytes())
+        checked = check(
+            document,
+            trust_roots_pem=trust_roots_file.read_bytes(),
+            timestamp_roots_pem=None
+            if timestamp_roots_file is None
+            else timestamp_roots_file.read_bytes(),
+        )
     except UncheckableError as error:
         raise ProblemError(error.code, str(error)) from error
     return checked.as_json() | {
@@ -87,17 +97,20 @@ def answer(document: bytes, asked: dict[str, Any], *, trust_roots_file: Path) ->
     }
 
 
-def check(document: bytes, *, trust_roots_pem: bytes) -> Checked:
+def check(
+    document: bytes, *, trust_roots_pem: bytes, timestamp_roots_pem: bytes | None = None
+) -> Checked:
     """Check every signature of a file.
 
     Args:
         document: the file; one that opens with an empty password is opened.
         trust_roots_pem: certificates to trust, PEM; nothing else is trusted and nothing is fetched.
+        timestamp_roots_pem: further ones that are trusted for timestamps only.
 
     Raises:
         UncheckableError: the file cannot be read.
     """
-    roots = read_roots(trust_roots_pem)
+    trust = Trust.from_pem(trust_roots_pem, timestamp_roots_pem)
     try:
         found = list(_fields(_open(document)))
     except (UncheckableError, *_NOT_THE_FILES_WORDS):
@@ -114,20 +127,8 @@ def check(document: bytes, *, trust_roots_pem: bytes) -> Checked:
         raise UncheckableError(
             Code.DOCUMENT_UNPROCESSABLE, f"more than {MOST_SIGNATURES} signatures"
         )
-    checked = [_check_one(field, roots) for field in found]
+    checked = [_check_one(field, trust) for field in found]
     return Checked([signature for _, signature in sorted(checked, key=itemgetter(0))])
-
-
-def read_roots(pem: bytes) -> list[asn1_x509.Certificate]:
-    """Return the certificates of a PEM file.
-
-    Raises:
-        ValueError: it holds none, or one that cannot be read.
-    """
-    return [
-        asn1_x509.Certificate.load(certificate.public_bytes(Encoding.DER))
-        for certificate in x509.load_pem_x509_certificates(pem)
-    ]
 
 
 def _open(document: bytes) -> PdfFileReader:
@@ -167,7 +168,7 @@ def _fields(reader: PdfFileReader) -> Iterator[_Field]:
         yield _Field(reader, name, dictionary, value.get_object())
 
 
-def _check_one(field: _Field, roots: list[asn1_x509.Certificate]) -> tuple[int, CheckedSignature]:
+def _check_one(field: _Field, trust: Trust) -> tuple[int, CheckedSignature]:
     """Check one signature; one that cannot be read is one that does not hold.
 
     Returns:
@@ -178,7 +179,7 @@ def _check_one(field: _Field, roots: list[asn1_x509.Certificate]) -> tuple[int, 
         if kind not in _CHECKABLE:
             return 0, _unread(field, UNSUPPORTED, f"signatures of the kind {kind} are not checked")
         signature = EmbeddedPdfSignature(field.reader, field.dictionary, field.name)
-        return signature.signed_revision, _validated(signature, roots)
+        return signature.signed_revision, _validated(signature, trust)
     except _NOT_THE_FILES_WORDS:
         raise
     except Exception as error:
@@ -202,14 +203,13 @@ def _unread(field: _Field, level: str, why: str) -> CheckedSignature:
     )
 
 
-def _validated(
-    signature: EmbeddedPdfSignature, roots: list[asn1_x509.Certificate]
-) -> CheckedSignature:
-    context = ValidationContext(trust_roots=roots, allow_fetching=False)
-    is_timestamp = signature.sig_object_type == "/DocTimeStamp"
-    validate = validate_pdf_timestamp if is_timestamp else validate_pdf_signature
-    status = validate(signature, context)
-    trusted = status.trusted or _was_trusted(signature, status, roots)
+def _validated(signature: EmbeddedPdfSignature, trust: Trust) -> CheckedSignature:
+    status = (
+        validate_pdf_timestamp(signature, trust.timestamp_context())
+        if signature.sig_object_type == "/DocTimeStamp"
+        else _validate(signature, trust)
+    )
+    trusted = status.trusted or _was_trusted(signature, status, trust)
     found = _SERIAL_IN_REASON.findall(str(signature.sig_object.get("/Reason", "")))
     serials = list(dict.fromkeys(found))[:MOST_SERIALS]
     intact = status.intact and status.valid
@@ -220,7 +220,7 @@ def _validated(
         intact=intact,
         trusted=trusted,
         whole_file=status.coverage is SignatureCoverageLevel.ENTIRE_FILE,
-        level=level_of(signature, status, roots)
+        level=level_of(signature, status, trust)
         if isinstance(status, PdfSignatureStatus)
         else "timestamp",
         serial=serials[0] if serials else None,
@@ -233,9 +233,7 @@ def _validated(
     )
 
 
-def _was_trusted(
-    signature: EmbeddedPdfSignature, status: Any, roots: list[asn1_x509.Certificate]
-) -> bool:
+def _was_trusted(signature: EmbeddedPdfSignature, status: Any, trust: Trust) -> bool:
     """Say whether the signer was trusted at the time that a trusted timestamp proves.
 
     A signature outlives its certificate so (ETSI EN 319 102-1, 5.5).
@@ -243,12 +241,14 @@ def _was_trusted(
     stamped = getattr(status, "timestamp_validity", None)
     if stamped is None or not (stamped.intact and stamped.valid and stamped.trusted):
         return False
-    return bool(
-        validate_pdf_signature(
-            signature,
-            ValidationContext(trust_roots=roots, allow_fetching=False, moment=stamped.timestamp),
-            ts_validation_context=ValidationContext(trust_roots=roots, allow_fetching=False),
-        ).trusted
+    return bool(_validate(signature, trust, moment=stamped.timestamp).trusted)
+
+
+def _validate(
+    signature: EmbeddedPdfSignature, trust: Trust, **terms: datetime
+) -> PdfSignatureStatus:
+    return validate_pdf_signature(
+        signature, trust.signer_context(**terms), ts_validation_context=trust.timestamp_context()
     )
 
 

@@ -20,6 +20,7 @@ from common.telemetry import about, configure_logs
 from workers import checking, previewing
 from workers.answering import Desk, limit_memory
 from workers.sealing import Design
+from workers.trust import Trust
 
 SETTINGS = CheckSettings.load()
 # How long after the soft limit, which the file's own code may swallow, the process is killed.
@@ -69,7 +70,10 @@ def _look_at_files(**_facts: Any) -> None:
     """End with one sentence where each question would fail for the same reason."""
     try:
         name = "TRUST_ROOTS_FILE"
-        checking.read_roots(SETTINGS.trust_roots_file.read_bytes())
+        Trust.from_pem(SETTINGS.trust_roots_file.read_bytes())
+        if SETTINGS.timestamp_roots_file is not None:
+            name = "TIMESTAMP_ROOTS_FILE"
+            Trust.from_pem(SETTINGS.timestamp_roots_file.read_bytes())
         name = "STAMP_DESIGN_FILE"
         _ = PARTS.design
     except (OSError, ValueError) as error:
@@ -89,7 +93,11 @@ class Answered(Task):  # type: ignore[misc]
 def check(question_id: str) -> None:
     """Check the signatures of one file."""
     with about(question_id=question_id):
-        work = partial(checking.answer, trust_roots_file=SETTINGS.trust_roots_file)
+        work = partial(
+            checking.answer,
+            trust_roots_file=SETTINGS.trust_roots_file,
+            timestamp_roots_file=SETTINGS.timestamp_roots_file,
+        )
         PARTS.bounded_desk.serve(UUID(question_id), work)
 
 

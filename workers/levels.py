@@ -6,12 +6,12 @@ timestamp over that.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable
 from datetime import datetime
 
-from asn1crypto import x509
 from asn1crypto.crl import CertificateList
 from asn1crypto.ocsp import OCSPResponse
+from asn1crypto.x509 import Certificate
 from billiard.exceptions import SoftTimeLimitExceeded
 from pyhanko.pdf_utils.generic import IndirectObject
 from pyhanko.sign.ades.report import AdESPassed
@@ -34,6 +34,7 @@ from pyhanko_certvalidator.registry import SimpleTrustManager
 from pyhanko_certvalidator.revinfo.archival import CRLContainer, OCSPContainer
 
 from common.levels import Level
+from workers.trust import Trust
 
 _PADES = "/ETSI.CAdES.detached"
 
@@ -41,14 +42,14 @@ _PADES = "/ETSI.CAdES.detached"
 def level_of(
     signature: EmbeddedPdfSignature,
     status: PdfSignatureStatus,
-    roots: Sequence[x509.Certificate],
+    trust: Trust,
 ) -> Level:
     """Return the level of a signature.
 
     Args:
         signature: as pyHanko found it in the file.
         status: what pyHanko's validation of it said.
-        roots: certificates to trust, for signers and timestamp authorities alike.
+        trust: whom signers and timestamp authorities must lead to.
     """
     if signature.sig_object.get("/SubFilter") != _PADES:
         return Level.CMS
@@ -56,9 +57,9 @@ def level_of(
     if stamped is None or not (stamped.intact and stamped.valid and stamped.trusted):
         return Level.B_B
     try:
-        if not asyncio.run(_holds_offline(signature, roots, stamped.timestamp)):
+        if not asyncio.run(_holds_offline(signature, trust, stamped.timestamp)):
             return Level.B_T
-        return Level.B_LTA if asyncio.run(_holds_for_long(signature, roots)) else Level.B_LT
+        return Level.B_LTA if asyncio.run(_holds_for_long(signature, trust)) else Level.B_LT
     except (SoftTimeLimitExceeded, MemoryError):
         # About the process, not the file.
         raise
@@ -67,9 +68,7 @@ def level_of(
         return Level.B_T
 
 
-async def _holds_offline(
-    signature: EmbeddedPdfSignature, roots: Sequence[x509.Certificate], at: datetime
-) -> bool:
+async def _holds_offline(signature: EmbeddedPdfSignature, trust: Trust, at: datetime) -> bool:
     """Say whether the file has all that it takes to check the signature as of its timestamp.
 
     The data may be older than the timestamp (fetched before it, still valid) or younger (added later).
@@ -86,7 +85,7 @@ async def _holds_offline(
     )
     result = await ades_with_time_validation(
         signature.signed_data,
-        _offline(roots, knowledge, retroactive=True),
+        _offline(trust, knowledge, retroactive=True),
         timing_info=ValidationTimingInfo(
             validation_time=at, best_signature_time=at, point_in_time_validation=True
         ),
@@ -97,9 +96,7 @@ async def _holds_offline(
     return result.ades_subindic is AdESPassed.OK
 
 
-async def _holds_for_long(
-    signature: EmbeddedPdfSignature, roots: Sequence[x509.Certificate]
-) -> bool:
+async def _holds_for_long(signature: EmbeddedPdfSignature, trust: Trust) -> bool:
     """Say whether document timestamps carry the signature on (EN 319 102-1, 5.6.3)."""
     if not any(
         stamp.signed_revision > signature.signed_revision
@@ -107,7 +104,7 @@ async def _holds_for_long(
     ):
         return False
     result = await ades_lta_validation(
-        signature, PdfSignatureValidationSpec(_offline(roots, LocalKnowledge()))
+        signature, PdfSignatureValidationSpec(_offline(trust, LocalKnowledge()))
     )
     return (
         result.ades_subindic is AdESPassed.OK
@@ -121,14 +118,19 @@ def _content(stream: IndirectObject) -> bytes:
 
 
 def _offline(
-    roots: Sequence[x509.Certificate], knowledge: LocalKnowledge, *, retroactive: bool = False
+    trust: Trust, knowledge: LocalKnowledge, *, retroactive: bool = False
 ) -> SignatureValidationSpec:
     """Return the rules: revocation data for every certificate, and nothing is fetched."""
-    return SignatureValidationSpec(
-        cert_validation_policy=CertValidationPolicySpec(
+
+    def leading_to(roots: Iterable[Certificate]) -> CertValidationPolicySpec:
+        return CertValidationPolicySpec(
             trust_manager=SimpleTrustManager.build(trust_roots=list(roots)),
             revinfo_policy=CertRevTrustPolicy(REQUIRE_REVINFO, retroactive_revinfo=retroactive),
-        ),
+        )
+
+    return SignatureValidationSpec(
+        cert_validation_policy=leading_to(trust.signers),
+        ts_cert_validation_policy=leading_to(trust.for_timestamps),
         revinfo_gathering_policy=RevocationInfoGatheringSpec(
             online_fetching_rule=RevinfoOnlineFetchingRule.LOCAL_ONLY
         ),

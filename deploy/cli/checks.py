@@ -12,9 +12,11 @@ from common.settings import data_dir_from_environment, env_file
 from deploy import firststart, qr
 from deploy.cli.surroundings import TRUSTED, as_json, code_keys, print_json, said
 from deploy.report import Report, look_up
-from workers.checking import UncheckableError, check, read_roots
+from workers.checking import UncheckableError, check
+from workers.trust import Trust
 
 TRUST_VARIABLE = "STAMPEDE_TRUST_ROOTS_FILE"
+TIMESTAMPS_VARIABLE = "STAMPEDE_TIMESTAMP_ROOTS_FILE"
 
 
 @click.command()
@@ -26,6 +28,13 @@ TRUST_VARIABLE = "STAMPEDE_TRUST_ROOTS_FILE"
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Certificates to trust, PEM.  [default: $STAMPEDE_TRUST_ROOTS_FILE, else the data folder's"
     " SPECIMEN root]",
+)
+@click.option(
+    "--trust-timestamps",
+    "authorities",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Further certificates, trusted for timestamps only.  [default:"
+    " $STAMPEDE_TIMESTAMP_ROOTS_FILE, if set]",
 )
 @click.option(
     "--qr",
@@ -40,7 +49,12 @@ TRUST_VARIABLE = "STAMPEDE_TRUST_ROOTS_FILE"
 )
 @as_json
 def verify(
-    file: Path | None, trust: Path | None, code: str | None, keys: Path | None, json_: bool
+    file: Path | None,
+    trust: Path | None,
+    authorities: Path | None,
+    code: str | None,
+    keys: Path | None,
+    json_: bool,
 ) -> None:
     """Check every signature of FILE. Ends with 1 unless all are intact and trusted.
 
@@ -57,16 +71,19 @@ def verify(
         )
     if file is None:
         raise click.UsageError("name a FILE, or --qr WHAT")
-    roots = trust or _trust_roots()
-    if not roots.exists():
-        raise click.ClickException(f"no certificates in {roots}; name some with --trust")
-    document, trusted = file.read_bytes(), roots.read_bytes()
+    document = file.read_bytes()
+    trusted = _certificates(
+        trust or _named(TRUST_VARIABLE) or data_dir_from_environment() / TRUSTED, "--trust"
+    )
+    stamping = authorities or _named(TIMESTAMPS_VARIABLE)
     try:
-        read_roots(trusted)
-    except ValueError as error:
-        raise click.ClickException(f"no certificate in PEM can be read from {roots}") from error
-    try:
-        checked = check(document, trust_roots_pem=trusted)
+        checked = check(
+            document,
+            trust_roots_pem=trusted,
+            timestamp_roots_pem=None
+            if stamping is None
+            else _certificates(stamping, "--trust-timestamps"),
+        )
     except UncheckableError as error:
         raise click.ClickException(f"{file} cannot be read as a PDF: {error}") from error
     known, not_asked = look_up(checked, document)
@@ -95,9 +112,23 @@ def _verify_codes(what: str, keys: Path, *, json_: bool) -> NoReturn:
     sys.exit(0 if outcome.good else 1)
 
 
-def _trust_roots() -> Path:
-    """Return the certificates that the settings name, or those of the first start."""
-    named = os.environ.get(TRUST_VARIABLE) or firststart.read_variables(env_file()).get(
-        TRUST_VARIABLE
-    )
-    return Path(named) if named else data_dir_from_environment() / TRUSTED
+def _named(variable: str) -> Path | None:
+    """Return the file that a setting names, in the environment or in the settings file."""
+    named = os.environ.get(variable) or firststart.read_variables(env_file()).get(variable)
+    return Path(named) if named else None
+
+
+def _certificates(file: Path, option: str) -> bytes:
+    """Return a file of certificates, having seen that there are some.
+
+    Raises:
+        click.ClickException: there are none; names the option that brings others.
+    """
+    if not file.exists():
+        raise click.ClickException(f"no certificates in {file}; name some with {option}")
+    pem = file.read_bytes()
+    try:
+        Trust.from_pem(pem)
+    except ValueError as error:
+        raise click.ClickException(f"no certificate in PEM can be read from {file}") from error
+    return pem

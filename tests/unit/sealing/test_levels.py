@@ -122,6 +122,20 @@ def test_without_what_it_was_given_to_trust_a_timestamp_is_worth_nothing(
     assert (signature.trusted, signature.level) == (True, "B-B")
 
 
+def test_who_is_trusted_for_timestamps_is_not_trusted_as_a_signer(bench: Bench, pki: Pki) -> None:
+    """Anybody may hold a certificate below a public authority's root."""
+    sealed = bench.seal(sample_letter(), "B-LT").bytes
+    stamper, stranger = pki.pem("interm"), pki.pem("stranger")
+    (signature,) = check(
+        sealed, trust_roots_pem=stamper, timestamp_roots_pem=pki.root_pem
+    ).signatures
+    assert (signature.trusted, signature.level) == (True, "B-LT")
+    (signature,) = check(
+        sealed, trust_roots_pem=stranger, timestamp_roots_pem=pki.root_pem
+    ).signatures
+    assert not signature.trusted
+
+
 @pytest.mark.parametrize(
     "at, trusted",
     [(datetime(2021, 6, 1, tzinfo=UTC), True), (datetime(2023, 6, 1, tzinfo=UTC), False)],
