@@ -80,6 +80,9 @@ def configure_logs(settings: Settings) -> None:
     # httpx writes every address it calls and Celery two lines a task; ours say the same with the ids.
     for name in ("httpx", "celery.worker.strategy", "celery.app.trace"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    if structlog.is_configured():
+        # Loggers that were used keep the processors they began with; one set serves every caller.
+        return
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),

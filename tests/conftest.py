@@ -6,8 +6,14 @@ import pytest
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run first what looks at jobs that wait: once there are workers, jobs wait for nobody."""
-    items.sort(key=lambda item: "workers" in getattr(item, "fixturenames", ()))
+    """Run first, of each folder, what looks at jobs that wait: once there are workers, none waits."""
+    folders = list(dict.fromkeys(item.path.parent for item in items))
+    items.sort(
+        key=lambda item: (
+            folders.index(item.path.parent),
+            "workers" in getattr(item, "fixturenames", ()),
+        )
+    )
 
 
 @pytest.hookimpl(wrapper=True)

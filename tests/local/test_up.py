@@ -30,8 +30,8 @@ def test_a_copy_starts_serves_is_operated_and_ends_clean(start: Start, tmp_path:
 
     demo = stampede(running.data, "demo", "--json", "--output", str(tmp_path / "stamped.pdf"))
     assert demo.returncode == 0, demo.stderr
-    said = "intact: True, trusted: True, level: B-B, over the whole file: True"
-    assert said in demo.stderr
+    facts = "intact: True, trusted: True, level: B-B, over the whole file: True"
+    assert facts in demo.stderr
     outcome = json.loads(demo.stdout.splitlines()[-1])
     assert outcome["state"] == "stamped"
     assert outcome["signature"] == {"intact": True, "trusted": True, "level": "B-B"}

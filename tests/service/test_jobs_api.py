@@ -191,6 +191,7 @@ def test_a_serial_tells_the_public_nothing_about_its_owner(
         "affixed_at": None,
         "document_sha256": None,
         "earlier_document_sha256": None,
+        "specimen": False,
     }
     assert client.get(f"/v1/serials/{job['serial'].lower()}").json == facts
 
