@@ -131,7 +131,7 @@ def test_an_expired_lease_brings_the_job_back(
 def test_counters_that_were_lost_are_counted_anew(
     caretaker: Caretaker, lane_pace: Pace, db: Database, account: Account
 ) -> None:
-    lane = lanes.BULK_LANE  # Nobody else submits to it.
+    lane = lanes.APPLICANT_LANE  # Nobody else submits to it.
     ids = []
     for ticket in range(100, 110):
         job_id = accept(db, new_job(account, Mode.TEST))
