@@ -17,8 +17,6 @@ from workers.sealing.revision import serialise
 
 # Hidden and NoView (12.5.3): a stamp that nobody sees is none.
 _UNSEEN = 2 | 32
-
-
 # Points of a side: in less nobody sees that there is a stamp.
 _SMALLEST = 12.0
 
