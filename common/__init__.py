@@ -1,6 +1,6 @@
 """The ground floor: the domain, and the words that web and workers share.
 
-    jobs.py          the job: its states, and the ways from one to the next    job_records.py   reading jobs
+    jobs/            the job: its states, and the ways from one to the next; reading jobs
     placements.py    where its stamps are wanted       levels.py, upgrades.py  what its signature brings along
     ledger.py        quota                             serials.py, codes.py    serial numbers, and their codes
     partners.py      partners and API keys             idempotency.py          the same request twice

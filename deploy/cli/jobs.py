@@ -8,7 +8,8 @@ from uuid import UUID
 
 import click
 
-from common import audit, job_records
+from common import audit
+from common.jobs import records
 from deploy.cli.surroundings import as_json, print_json, said, transaction
 
 
@@ -23,7 +24,7 @@ def job() -> None:
 def job_show(job_id: UUID, json_: bool) -> None:
     """Show all that is known of a job."""
     with transaction() as connection:
-        found = job_records.show(connection, job_id)
+        found = records.show(connection, job_id)
     if found is None:
         raise click.ClickException(f"there is no job {job_id}")
     facts = {name: _plain(value) for name, value in asdict(found).items() if name != "receipt"}

@@ -17,11 +17,11 @@ from hypothesis.stateful import (
 )
 from sqlalchemy import text
 
-from common import audit, job_records, jobs, ledger
+from common import audit, jobs, ledger
 from common.database import Database
 from common.identifiers import new_id
-from common.job_records import JobRecord
-from common.jobs import Claim, NewJob, Result, State
+from common.jobs import Claim, NewJob, Result, State, records
+from common.jobs.records import JobRecord
 from common.partners import Mode
 from common.placements import Placement
 from common.problems import Code, ProblemError
@@ -76,7 +76,7 @@ def expire(db: Database, job_id: UUID) -> None:
 
 def shown(db: Database, job_id: UUID) -> JobRecord:
     with db.transaction() as connection:
-        job = job_records.show(connection, job_id)
+        job = records.show(connection, job_id)
     assert job is not None
     return job
 
@@ -257,7 +257,7 @@ def test_without_quota_nothing_is_left_behind(
     assert refusal.value.code is Code.QUOTA_TOO_SMALL
     assert refusal.value.facts == {"available": 0, "needed": 1}
     with db.transaction() as connection:
-        assert job_records.show(connection, refused.id) is None
+        assert records.show(connection, refused.id) is None
     assert_clean(db)
 
 

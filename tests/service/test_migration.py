@@ -12,10 +12,10 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, create_engine, make_url, text
 
-from common import audit, database, job_records, jobs, ledger, serials
+from common import audit, database, jobs, ledger, serials
 from common.database import Database
 from common.identifiers import new_id
-from common.jobs import Result, State
+from common.jobs import Result, State, records
 from common.partners import Mode
 from common.placements import Placement
 from common.schema import METADATA
@@ -159,7 +159,7 @@ def test_jobs_of_the_first_version_become_jobs_of_one_stamp(old_url: str) -> Non
         assert (found.jobs, found.violations) == (10, [])
         with opened.transaction() as connection:
             for number, ((mode, state), job_id) in enumerate(made.items()):
-                job = job_records.show(connection, job_id)
+                job = records.show(connection, job_id)
                 assert job is not None
                 assert (job.mode, job.state) == (mode, state)
                 assert job.stamps == [

@@ -16,7 +16,7 @@ from common import documents, upgrades
 from common.codes import CodeSigner
 from common.database import Database
 from common.documents import Documents
-from common.job_records import JobRecord
+from common.jobs.records import JobRecord
 from common.levels import Level
 from common.pace import Pace
 from common.settings import WorkerSettings

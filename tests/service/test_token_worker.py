@@ -12,8 +12,8 @@ import pytest
 from common import documents, lanes
 from common.database import Database
 from common.documents import Documents
-from common.job_records import JobRecord
 from common.jobs import State
+from common.jobs.records import JobRecord
 from common.settings import WorkerSettings
 from deploy.servers import embedded_valkey
 from tests.chains import Issued, issue, rsa_key

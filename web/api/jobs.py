@@ -7,10 +7,10 @@ from uuid import UUID
 from flask import Blueprint, Response, request, send_file
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
-from common import job_records, jobs, lanes
+from common import jobs, lanes
 from common.documents import MissingDocumentError
-from common.job_records import JobRecord
-from common.jobs import State
+from common.jobs import State, records
+from common.jobs.records import JobRecord
 from common.pace import UNKNOWN, Wait
 from common.problems import JOB_FAILURES, Code, ProblemError
 from common.telemetry import about, logger
@@ -128,7 +128,7 @@ def list_jobs() -> Response:
             problem = ProblemError(Code.CURSOR_INVALID)
         raise problem from error
     with parts().database.transaction() as connection:
-        page = job_records.page(
+        page = records.page(
             connection,
             partner_id=asking.partner_id,
             mode=asking.mode,
@@ -240,7 +240,7 @@ def stamped_file(job: JobRecord) -> Response:
     except MissingDocumentError:
         # Since the job was read, the file got its timestamp and another place.
         with parts().database.transaction() as connection:
-            newer = job_records.show(connection, job.id)
+            newer = records.show(connection, job.id)
         if newer is None or newer.result_key in (None, job.result_key):
             raise
         return stamped_file(newer)
@@ -284,7 +284,7 @@ def _own(job_id: str) -> JobRecord:
     except ValueError as error:
         raise ProblemError(Code.NOT_FOUND) from error
     with parts().database.transaction() as connection:
-        return job_records.show_own(
+        return records.show_own(
             connection, partner_id=asking.partner_id, mode=asking.mode, job_id=wanted
         )
 

@@ -6,8 +6,8 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field
 
-from common.job_records import JobRecord
 from common.jobs import State
+from common.jobs.records import JobRecord
 from common.pace import Wait
 from common.partners import Mode
 from common.placements import Placement

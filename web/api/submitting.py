@@ -15,8 +15,8 @@ from sqlalchemy import Connection
 from common import documents, idempotency, jobs, lanes
 from common.idempotency import Answer, Keyed
 from common.identifiers import new_id
-from common.job_records import JobRecord
 from common.jobs import NewJob, State
+from common.jobs.records import JobRecord
 from common.pace import Entry
 from common.partners import Caller
 from common.problems import ProblemError

@@ -8,8 +8,8 @@ from typing import Any
 
 from flask_babel import gettext
 
-from common.job_records import JobRecord
 from common.jobs import State
+from common.jobs.records import JobRecord
 from common.problems import PLACEMENT_PROBLEMS, Code
 
 

@@ -2,9 +2,9 @@
 
 from flask import Blueprint, Response, make_response, render_template
 
-from common import job_records, jobs
-from common.job_records import JobRecord
-from common.jobs import State
+from common import jobs
+from common.jobs import State, records
+from common.jobs.records import JobRecord
 from common.pace import UNKNOWN, Wait
 from common.problems import PROBLEMS, Code, ProblemError
 from web.answers import language_of, with_validator
@@ -58,7 +58,7 @@ def _job(token: str) -> JobRecord:
     if job_id is None:
         raise ProblemError(Code.NOT_FOUND)
     with parts().database.transaction() as connection:
-        job = job_records.show(connection, job_id)
+        job = records.show(connection, job_id)
     if job is None:
         raise ProblemError(Code.NOT_FOUND)
     return job

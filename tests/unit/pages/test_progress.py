@@ -6,8 +6,8 @@ from uuid import UUID
 
 import pytest
 
-from common.job_records import JobRecord
 from common.jobs import State
+from common.jobs.records import JobRecord
 from common.partners import Mode
 from common.problems import Code
 from tests.unit.pages.conftest import Speaking

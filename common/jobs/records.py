@@ -11,7 +11,7 @@ from uuid import UUID
 from sqlalchemy import Connection, Row, text
 
 from common import serials
-from common.jobs import State
+from common.jobs.life import State
 from common.partners import Mode
 from common.problems import Code, ProblemError
 

@@ -1,0 +1,140 @@
+"""What a worker does: claim a job, and finish it, fail it or give it back.
+
+A claim carries a fencing number (`attempt`); the other three hold only while it is still the newest.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+import orjson
+from sqlalchemy import Connection, text
+
+from common import events, ledger, serials
+from common.events import EventType, Happened
+from common.jobs import ending
+from common.jobs.life import Changed, Claim, ReservedStamp, Result, State
+from common.partners import Mode
+from common.placements import Placement
+from common.problems import Code
+
+
+def claim(connection: Connection, job_id: UUID, *, lease_seconds: int) -> Claim | None:
+    """Take a queued job for stamping, or return None when there is nothing to take.
+
+    A second delivery of the same message, or one for a cancelled job, finds nothing.
+    """
+    row = connection.execute(
+        text(
+            "update jobs set state = 'stamping', attempt = attempt + 1,"
+            " lease_until = now() + make_interval(secs => :lease), publish_at = null,"
+            " started_at = coalesce(started_at, now())"
+            " where id = :id and state = 'queued'"
+            " returning id, partner_id, mode, attempt, lane, placements, document_sha256,"
+            " external_reference, " + serials.OF_JOB
+        ),
+        {"id": job_id, "lease": lease_seconds},
+    ).one_or_none()
+    if row is None:
+        return None
+    return Claim(
+        job_id=row.id,
+        partner_id=row.partner_id,
+        mode=Mode(row.mode),
+        attempt=row.attempt,
+        lane=row.lane,
+        stamps=[
+            ReservedStamp(serial, Placement.model_validate(placement))
+            for serial, placement in zip(row.serials, row.placements, strict=True)
+        ],
+        document_sha256=row.document_sha256,
+        external_reference=row.external_reference,
+    )
+
+
+def finish(connection: Connection, claim: Claim, result: Result) -> Changed | None:
+    """Make the result the job's: serials affixed, hold captured, event recorded.
+
+    Returns:
+        None when the claim is no longer the newest; the caller throws its result away.
+    """
+    won = connection.execute(
+        text(
+            "update jobs set state = 'stamped', lease_until = null, finished_at = now(),"
+            " result_key = :key, result_bytes = :bytes, result_sha256 = :sha256,"
+            " signature_level = :level, evidence_until = :evidence_until, specimen = :specimen,"
+            " upgrade_at = case when :to_be_upgraded then now() end"
+            " where id = :id and state = 'stamping' and attempt = :attempt"
+        ),
+        {
+            "id": claim.job_id,
+            "attempt": claim.attempt,
+            "key": result.key,
+            "bytes": result.length,
+            "sha256": result.sha256,
+            "level": result.level,
+            "evidence_until": result.evidence_until,
+            "specimen": result.specimen,
+            "to_be_upgraded": result.to_be_upgraded,
+        },
+    ).rowcount
+    if not won:
+        return None
+    serials.affix(connection, job_id=claim.job_id)
+    if claim.mode is Mode.LIVE:
+        ledger.capture(connection, partner_id=claim.partner_id, job_id=claim.job_id)
+    return Changed(
+        events.record(
+            connection,
+            Happened(
+                EventType.STAMPED,
+                claim.job_id,
+                claim.partner_id,
+                claim.mode,
+                ending.facts_of(State.STAMPED, claim.mode, claim.serials, claim.external_reference)
+                | {"document_sha256": result.sha256.hex(), "document_bytes": result.length},
+            ),
+        )
+    )
+
+
+def fail(
+    connection: Connection, claim: Claim, code: Code, facts: Mapping[str, Any]
+) -> Changed | None:
+    """End a job whose document cannot be stamped; the quota is given back.
+
+    Returns:
+        None when the claim is no longer the newest.
+    """
+    row = connection.execute(
+        text(
+            ending.FAIL
+            + " where id = :id and state = 'stamping' and attempt = :attempt"
+            + ending.RETURNING
+        ),
+        {
+            "id": claim.job_id,
+            "attempt": claim.attempt,
+            "code": code,
+            "facts": orjson.dumps(dict(facts)).decode(),
+        },
+    ).one_or_none()
+    return None if row is None else ending.settle_unstamped(connection, row, State.FAILED, code)
+
+
+def give_back(connection: Connection, claim: Claim, *, retry_after_seconds: float) -> bool:
+    """Put a job back into its lane after a passing fault; the relay sends it again.
+
+    Returns:
+        False when the claim is no longer the newest.
+    """
+    return bool(
+        connection.execute(
+            text(
+                "update jobs set state = 'queued', lease_until = null,"
+                " publish_at = now() + make_interval(secs => :wait)"
+                " where id = :id and state = 'stamping' and attempt = :attempt"
+            ),
+            {"id": claim.job_id, "attempt": claim.attempt, "wait": retry_after_seconds},
+        ).rowcount
+    )

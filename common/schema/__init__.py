@@ -1,0 +1,10 @@
+"""The tables; `common/migrations` builds them, and a test holds the two together.
+
+Money is counted in stamps (whole numbers). Times are `timestamptz`, ids are UUIDv7, so that an id
+sorts by its time.
+"""
+
+from common.schema import jobs, money, parties, serials, webhooks
+from common.schema.base import METADATA
+
+__all__ = ["METADATA", "jobs", "money", "parties", "serials", "webhooks"]

@@ -1,0 +1,36 @@
+"""Who submits, and with which keys."""
+
+from sqlalchemy import (
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    LargeBinary,
+    Table,
+    Text,
+    Uuid,
+)
+
+from common.schema.base import METADATA, time_column
+
+partners = Table(
+    "partners",
+    METADATA,
+    Column("id", Uuid, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    time_column("created_at", now=True),
+)
+
+api_keys = Table(
+    "api_keys",
+    METADATA,
+    Column("id", Uuid, primary_key=True),
+    Column("partner_id", ForeignKey("partners.id"), nullable=False, index=True),
+    Column("mode", Text, nullable=False),
+    # SHA-256 of the whole key: its 256 random bits need no slow hash.
+    Column("digest", LargeBinary, nullable=False, unique=True),
+    Column("hint", Text, nullable=False),
+    Column("label", Text, nullable=False),
+    time_column("created_at", now=True),
+    time_column("revoked_at"),
+    CheckConstraint("mode in ('test', 'live')", name="mode"),
+)

@@ -1,0 +1,72 @@
+"""What happened, who is told, and how that goes."""
+
+from sqlalchemy import (
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+from common.schema.base import METADATA, time_column
+
+webhook_endpoints = Table(
+    "webhook_endpoints",
+    METADATA,
+    Column("id", Uuid, primary_key=True),
+    Column("partner_id", ForeignKey("partners.id"), nullable=False),
+    Column("mode", Text, nullable=False),
+    Column("url", Text, nullable=False),
+    Column("secret", Text, nullable=False),
+    Column("description", Text, nullable=False),
+    time_column("created_at", now=True),
+    time_column("deleted_at"),
+    CheckConstraint("mode in ('test', 'live')", name="mode"),
+    Index(
+        "ix_webhook_endpoints_owner",
+        "partner_id",
+        "mode",
+        postgresql_where=text("deleted_at is null"),
+    ),
+)
+
+events = Table(
+    "events",
+    METADATA,
+    Column("id", Uuid, primary_key=True),
+    Column("partner_id", ForeignKey("partners.id"), nullable=False),
+    Column("mode", Text, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("job_id", ForeignKey("jobs.id"), nullable=False),
+    Column("payload", JSONB, nullable=False),
+    time_column("created_at", now=True),
+    UniqueConstraint("job_id", "type"),
+)
+
+deliveries = Table(
+    "deliveries",
+    METADATA,
+    Column("id", Uuid, primary_key=True),
+    Column("event_id", ForeignKey("events.id"), nullable=False),
+    Column("endpoint_id", ForeignKey("webhook_endpoints.id"), nullable=False),
+    Column("state", Text, nullable=False, server_default="pending"),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    time_column("next_attempt_at"),
+    Column("last_status", Integer),
+    Column("last_error", Text),
+    time_column("last_attempt_at"),
+    UniqueConstraint("event_id", "endpoint_id"),
+    CheckConstraint("state in ('pending', 'delivered', 'failed')", name="state"),
+    CheckConstraint("(state = 'pending') = (next_attempt_at is not null)", name="next_attempt"),
+    Index(
+        "ix_deliveries_next_attempt_at",
+        "next_attempt_at",
+        postgresql_where=text("state = 'pending'"),
+    ),
+)
