@@ -2,7 +2,8 @@
 
     jobs/            the job: its states, and the ways from one to the next; reading jobs
     placements.py    where its stamps are wanted       levels.py, upgrades.py  what its signature brings along
-    ledger.py        quota                             serials.py, codes.py    serial numbers, and their codes
+    accounts.py, ledger.py                             who owns jobs and stamps, and double entry of these
+    serials.py, codes.py                               serial numbers, and their codes
     partners.py      partners and API keys             idempotency.py          the same request twice
     receipts.py, jwks.py, links.py                     proof of arrival, public keys, status links
     verdicts.py      what a file's signatures mean     problems.py             every error a client can meet

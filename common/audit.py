@@ -46,31 +46,36 @@ RULES: dict[str, str] = {
     "a serial is void exactly where its job ended unstamped": """
         select distinct j.id from jobs j join serials s on s.job_id = j.id
         where (j.state in ('failed', 'cancelled')) <> (s.state = 'void')""",
-    "every live job holds once, one for each stamp, and no test job holds": """
+    "a job's partner and mode are its account's": """
+        select j.id from jobs j join accounts a on a.id = j.account_id
+        where j.partner_id <> a.partner_id or j.mode <> a.mode""",
+    "every job holds once, one for each stamp, in the account that owns it": """
         select j.id from jobs j left join ledger_entries e on e.job_id = j.id and e.kind = 'hold'
-        where (j.mode = 'live') <> (e.id is not null)
+        where e.id is null or e.account_id <> j.account_id
            or e.amount <> jsonb_array_length(j.placements)""",
-    "a hold is captured exactly where a live job is stamped": """
+    "a hold is captured exactly where a job is stamped": """
         select j.id from jobs j left join ledger_entries e on e.job_id = j.id and e.kind = 'capture'
-        where (j.mode = 'live' and j.state = 'stamped') <> (e.id is not null)""",
-    "a hold is released exactly where a live job ended unstamped": """
+        where (j.state = 'stamped') <> (e.id is not null)""",
+    "a hold is released exactly where a job ended unstamped": """
         select j.id from jobs j left join ledger_entries e on e.job_id = j.id and e.kind = 'release'
-        where (j.mode = 'live' and j.state in ('failed', 'cancelled')) <> (e.id is not null)""",
-    "what is captured or released is all that was held": """
+        where (j.state in ('failed', 'cancelled')) <> (e.id is not null)""",
+    "what is captured or released is all that was held, in the same account": """
         select s.job_id from ledger_entries s
         left join ledger_entries h on h.job_id = s.job_id and h.kind = 'hold'
-        where s.kind in ('capture', 'release') and s.amount is distinct from h.amount""",
-    "every account is the sum of its entries": """
-        select a.partner_id from accounts a left join (
-            select partner_id,
-                coalesce(sum(amount) filter (where kind = 'top_up'), 0) as topped_up,
-                coalesce(sum(amount) filter (where kind = 'hold'), 0) as holds,
-                coalesce(sum(amount) filter (where kind = 'capture'), 0) as captures,
-                coalesce(sum(amount) filter (where kind = 'release'), 0) as releases
-            from ledger_entries group by partner_id) e on e.partner_id = a.partner_id
-        where a.topped_up <> coalesce(e.topped_up, 0)
-           or a.held <> coalesce(e.holds - e.captures - e.releases, 0)
-           or a.captured <> coalesce(e.captures, 0)
+        where s.kind in ('capture', 'release')
+          and (s.account_id, s.amount) is distinct from (h.account_id, h.amount)""",
+    "every side of an account is the sum of its entries": """
+        select a.id from accounts a left join (
+            select e.account_id,
+                sum(side.amount) filter (where side.name = 'outside') as outside,
+                sum(side.amount) filter (where side.name = 'available') as available,
+                sum(side.amount) filter (where side.name = 'held') as held,
+                sum(side.amount) filter (where side.name = 'captured') as captured
+            from ledger_entries e,
+                lateral (values (e.target, e.amount), (e.source, -e.amount)) side (name, amount)
+            group by e.account_id) s on s.account_id = a.id
+        where a.topped_up <> coalesce(-s.outside, 0) or a.available <> coalesce(s.available, 0)
+           or a.held <> coalesce(s.held, 0) or a.captured <> coalesce(s.captured, 0)
            or a.topped_up <> a.available + a.held + a.captured""",
     "every job was told as accepted once": """
         select j.id from jobs j left join events e on e.job_id = j.id and e.type = 'job.accepted'

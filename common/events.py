@@ -1,6 +1,6 @@
 """What happened: the outbox, written in the transaction of the change itself, that webhooks are fed from."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -14,13 +14,14 @@ from common.identifiers import new_id
 
 
 class EventType(StrEnum):
-    """The names of what can happen to a job."""
+    """The names of what can happen: to a job, or to a partner's quota."""
 
     ACCEPTED = "job.accepted"
     STAMPED = "job.stamped"
     FAILED = "job.failed"
     CANCELLED = "job.cancelled"
     UPGRADED = "job.upgraded"
+    QUOTA_LOW = "quota.low"
 
 
 # A partner asked for the job, so its acceptance is not told again by webhook.
@@ -29,11 +30,11 @@ TOLD_BY_WEBHOOK = frozenset(set(EventType) - {EventType.ACCEPTED})
 
 @dataclass(frozen=True, slots=True)
 class Happened:
-    """One event of one job, before it is recorded."""
+    """One event, before it is recorded; those of a job have a job and a partner."""
 
     type: EventType
-    job_id: UUID
-    partner_id: UUID
+    job_id: UUID | None
+    partner_id: UUID | None
     mode: str
     # What the receiver is told beside the ids: JSON values, no personal data.
     data: Mapping[str, Any]
@@ -46,54 +47,64 @@ def record(connection: Connection, happened: Happened) -> list[UUID]:
         The deliveries' ids; the caller may publish them after its commit, and the relay sends
         whatever was not published.
     """
-    event_id = new_id()
+    return record_all(connection, [happened])
+
+
+def record_all(connection: Connection, happened: Sequence[Happened]) -> list[UUID]:
+    """Write several events as `record` does one, in no more statements."""
+    ids = [new_id() for _ in happened]
     connection.execute(
         text(
             "insert into events (id, partner_id, mode, type, job_id, payload)"
-            " values (:id, :partner_id, :mode, :type, :job_id, cast(:payload as jsonb))"
+            " select id, partner_id, mode, type, job_id, cast(payload as jsonb) from unnest("
+            "cast(:ids as uuid[]), cast(:partners as uuid[]), cast(:modes as text[]),"
+            " cast(:types as text[]), cast(:jobs as uuid[]), cast(:payloads as text[]))"
+            " as happened (id, partner_id, mode, type, job_id, payload)"
         ),
         {
-            "id": event_id,
-            "partner_id": happened.partner_id,
-            "mode": happened.mode,
-            "type": happened.type,
-            "job_id": happened.job_id,
-            "payload": orjson.dumps(dict(happened.data)).decode(),
+            "ids": ids,
+            "partners": [one.partner_id for one in happened],
+            "modes": [str(one.mode) for one in happened],
+            "types": [str(one.type) for one in happened],
+            "jobs": [one.job_id for one in happened],
+            "payloads": [orjson.dumps(dict(one.data)).decode() for one in happened],
         },
     )
-    if happened.type not in TOLD_BY_WEBHOOK:
+    told = [
+        event_id for event_id, one in zip(ids, happened, strict=True) if one.type in TOLD_BY_WEBHOOK
+    ]
+    if not told:
         return []
     return list(
         connection.execute(
             text(
                 "insert into deliveries (id, event_id, endpoint_id, next_attempt_at)"
-                " select gen_random_uuid(), :event_id, id, now() from webhook_endpoints"
-                " where partner_id = :partner_id and mode = :mode and deleted_at is null"
-                " returning id"
+                " select gen_random_uuid(), e.id, w.id, now() from events e"
+                " join webhook_endpoints w on w.partner_id = e.partner_id and w.mode = e.mode"
+                " where e.id = any(:told) and w.deleted_at is null returning id"
             ),
-            {
-                "event_id": event_id,
-                "partner_id": happened.partner_id,
-                "mode": happened.mode,
-            },
+            {"told": told},
         ).scalars()
     )
 
 
 def message(
-    *, type: str, at: datetime, job_id: UUID, payload: Mapping[str, Any], public_url: str
+    *, type: str, at: datetime, job_id: UUID | None, payload: Mapping[str, Any], public_url: str
 ) -> bytes:
     """Return the webhook's body: type, timestamp and data, as Standard Webhooks recommends.
 
     Built from stored values only, so that every attempt sends the same bytes.
     """
-    links = {"job": f"{public_url}/v1/jobs/{job_id}"}
-    if type in (EventType.STAMPED, EventType.UPGRADED):
-        links["document"] = f"{public_url}/v1/jobs/{job_id}/document"
+    data = dict(payload)
+    if job_id is not None:
+        links = {"job": f"{public_url}/v1/jobs/{job_id}"}
+        if type in (EventType.STAMPED, EventType.UPGRADED):
+            links["document"] = f"{public_url}/v1/jobs/{job_id}/document"
+        data = {"job_id": str(job_id), **payload, "links": links}
     return orjson.dumps(
         {
             "type": type,
             "timestamp": at.astimezone(UTC).isoformat().replace("+00:00", "Z"),
-            "data": {"job_id": str(job_id), **payload, "links": links},
+            "data": data,
         }
     )

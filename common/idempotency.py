@@ -8,11 +8,11 @@ is still being worked on. The answer is kept in the transaction of what it answe
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from uuid import UUID
 
 import orjson
 from sqlalchemy import Connection, text
 
-from common.partners import Caller
 from common.problems import Code, ProblemError
 
 MAX_LENGTH = 255
@@ -29,9 +29,12 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Keyed:
-    """A request that carries a key: whose, which, and a SHA-256 over all that it asks for."""
+    """A request that carries a key: whose, which, and a SHA-256 over all that it asks for.
 
-    caller: Caller
+    The owner is an account, or an operator's key: one's keys never meet another's.
+    """
+
+    owner_id: UUID
     key: str
     fingerprint: bytes
 
@@ -50,7 +53,7 @@ def earlier_answer(connection: Connection, request: Keyed) -> Answer | None:
     row = connection.execute(
         text(
             "select fingerprint, status, headers, body from idempotency_keys"
-            " where partner_id = :partner_id and mode = :mode and key = :key"
+            " where owner_id = :owner_id and key = :key"
         ),
         _where(request),
     ).one_or_none()
@@ -68,7 +71,7 @@ def begin(connection: Connection, request: Keyed) -> Answer | None:
         ProblemError: `idempotency_key_in_use` while another transaction holds it,
             `idempotency_key_reused`.
     """
-    seed = f"{request.caller.partner_id}/{request.caller.mode}/{request.key}".encode()
+    seed = f"{request.owner_id}/{request.key}".encode()
     lock = int.from_bytes(hashlib.sha256(seed).digest()[:8], signed=True)
     held = connection.execute(
         text("select pg_try_advisory_xact_lock(:lock)"), {"lock": lock}
@@ -82,9 +85,8 @@ def keep(connection: Connection, request: Keyed, answer: Answer) -> None:
     """Keep the answer; it stands when the caller's transaction commits."""
     connection.execute(
         text(
-            "insert into idempotency_keys (partner_id, mode, key, fingerprint, status, headers,"
-            " body) values (:partner_id, :mode, :key, :fingerprint, :status,"
-            " cast(:headers as jsonb), :body)"
+            "insert into idempotency_keys (owner_id, key, fingerprint, status, headers, body)"
+            " values (:owner_id, :key, :fingerprint, :status, cast(:headers as jsonb), :body)"
         ),
         _where(request)
         | {
@@ -97,11 +99,7 @@ def keep(connection: Connection, request: Keyed, answer: Answer) -> None:
 
 
 def _where(request: Keyed) -> dict[str, object]:
-    return {
-        "partner_id": request.caller.partner_id,
-        "mode": request.caller.mode,
-        "key": request.key,
-    }
+    return {"owner_id": request.owner_id, "key": request.key}
 
 
 def _json(headers: Mapping[str, str]) -> str:

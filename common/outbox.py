@@ -22,7 +22,7 @@ class Due:
     event_id: UUID
     event_type: str
     event_at: datetime
-    job_id: UUID
+    job_id: UUID | None
     payload: Mapping[str, Any]
     url: str
     secret: str

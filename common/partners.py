@@ -8,8 +8,13 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
+from common import accounts, ledger
+from common.accounts import Kind
 from common.identifiers import new_id
 from common.problems import Code, ProblemError
+
+# Stamps that a test account is given at its creation.
+SPECIMENS = 1_000_000_000
 
 
 class Mode(StrEnum):
@@ -42,6 +47,8 @@ class Caller:
     partner_id: UUID
     mode: Mode
     key_id: UUID
+    # The owner of all that is done with the key: the partner's account of this mode.
+    account_id: UUID
 
 
 class UnknownPartnerError(LookupError):
@@ -53,7 +60,10 @@ class UnknownKeyError(LookupError):
 
 
 def create(connection: Connection, *, name: str) -> Partner:
-    """Make a partner with an empty account; an existing one of this name is returned as it is."""
+    """Make a partner with its two accounts; an existing one of this name is returned as it is.
+
+    The live account is empty; the test account has more specimens than will ever be used.
+    """
     made = connection.execute(
         text(
             "insert into partners (id, name) values (:id, :name)"
@@ -63,8 +73,14 @@ def create(connection: Connection, *, name: str) -> Partner:
     ).scalar_one_or_none()
     if made is None:
         return find_by_name(connection, name)
-    connection.execute(
-        text("insert into accounts (partner_id) values (:partner_id)"), {"partner_id": made}
+    accounts.create(connection, kind=Kind.PARTNER, partner_id=made, mode=Mode.LIVE)
+    specimens = accounts.create(connection, kind=Kind.PARTNER, partner_id=made, mode=Mode.TEST)
+    ledger.top_up(
+        connection,
+        account_id=specimens,
+        amount=SPECIMENS,
+        reference="specimen",
+        by="stampede",
     )
     return Partner(made, name)
 
@@ -125,14 +141,18 @@ def authenticate(connection: Connection, secret: str) -> Caller:
         ProblemError: `key_invalid`, `key_revoked`.
     """
     row = connection.execute(
-        text("select id, partner_id, mode, revoked_at from api_keys where digest = :digest"),
+        text(
+            "select k.id, k.partner_id, k.mode, k.revoked_at, a.id as account_id from api_keys k"
+            " join accounts a on a.partner_id = k.partner_id and a.mode = k.mode"
+            " and a.kind = 'partner' where k.digest = :digest"
+        ),
         {"digest": _digest(secret)},
     ).one_or_none()
     if row is None:
         raise ProblemError(Code.KEY_INVALID)
     if row.revoked_at is not None:
         raise ProblemError(Code.KEY_REVOKED)
-    return Caller(row.partner_id, Mode(row.mode), row.id)
+    return Caller(row.partner_id, Mode(row.mode), row.id, row.account_id)
 
 
 def _digest(secret: str) -> bytes:

@@ -5,7 +5,7 @@ ones (100 bits) and a Luhn mod 32 check character.
 """
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -63,16 +63,33 @@ OF_JOB = (
 )
 
 
-def reserve(connection: Connection, *, mode: Mode, job_id: UUID, count: int) -> list[str]:
-    """Bind new serials to a job, one for each of its stamps; every attempt of the job uses these."""
-    made = [generate(mode) for _ in range(count)]
+def reserve(
+    connection: Connection, *, mode: Mode, stamps: Mapping[UUID, int]
+) -> dict[UUID, list[str]]:
+    """Bind new serials to jobs, one for each of a job's stamps; every attempt of it uses these.
+
+    Args:
+        stamps: how many each job needs, by its id.
+    """
+    made = {job_id: [generate(mode) for _ in range(count)] for job_id, count in stamps.items()}
+    rows = [
+        (serial, job_id, position)
+        for job_id, serials in made.items()
+        for position, serial in enumerate(serials, start=1)
+    ]
     connection.execute(
         text(
             "insert into serials (serial, mode, job_id, position, state)"
-            " select serial, :mode, :job_id, position, 'reserved'"
-            " from unnest(cast(:serials as text[])) with ordinality as made (serial, position)"
+            " select serial, :mode, job_id, position, 'reserved'"
+            " from unnest(cast(:serials as text[]), cast(:jobs as uuid[]),"
+            " cast(:positions as smallint[])) as made (serial, job_id, position)"
         ),
-        {"serials": made, "mode": mode, "job_id": job_id},
+        {
+            "mode": mode,
+            "serials": [serial for serial, _, _ in rows],
+            "jobs": [job_id for _, job_id, _ in rows],
+            "positions": [position for _, _, position in rows],
+        },
     )
     return made
 

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from dotenv import dotenv_values
 
-from common import jwks, ledger, partners
+from common import accounts, jwks, ledger, partners
 from common.database import Database
 from common.partners import Mode
 from common.settings import ENV_FILE_NAME
@@ -134,7 +134,13 @@ def make_demo(data: Path, database: Database) -> Demo:
             partners.issue_key(connection, partner_id=partner.id, mode=mode, label=DEMO_PARTNER)
             for mode in (Mode.TEST, Mode.LIVE)
         )
-        ledger.top_up(connection, partner_id=partner.id, amount=DEMO_QUOTA, reference="first start")
+        ledger.top_up(
+            connection,
+            account_id=accounts.of_partner(connection, partner_id=partner.id, mode=Mode.LIVE),
+            amount=DEMO_QUOTA,
+            reference="first start",
+            by="stampede",
+        )
     write_variables(file, {"TEST_KEY": test.secret, "LIVE_KEY": live.secret})
     return Demo(test.secret, live.secret)
 

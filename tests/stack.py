@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from flask import Flask
 from flask.testing import FlaskClient
 
-from common import database, documents, jwks, ledger, pace, partners
+from common import accounts, database, documents, jwks, ledger, pace, partners
 from common.database import Database
 from common.documents import Documents
 from common.identifiers import new_id
@@ -43,6 +43,8 @@ class Account:
     test_key: str
     live_key: str
     test_key_id: UUID
+    test_account_id: UUID
+    live_account_id: UUID
 
     @property
     def test(self) -> dict[str, str]:
@@ -52,8 +54,11 @@ class Account:
     def live(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.live_key}"}
 
+    def id(self, mode: Mode = Mode.LIVE) -> UUID:
+        return self.live_account_id if mode is Mode.LIVE else self.test_account_id
+
     def caller(self, mode: Mode = Mode.TEST) -> Caller:
-        return Caller(self.partner_id, mode, self.test_key_id)
+        return Caller(self.partner_id, mode, self.test_key_id, self.id(mode))
 
 
 @pytest.fixture(scope="session")
@@ -165,9 +170,15 @@ def make_account(db: Database) -> Callable[..., Account]:
             live = partners.issue_key(
                 connection, partner_id=partner.id, mode=Mode.LIVE, label="live"
             )
+            ids = [
+                accounts.of_partner(connection, partner_id=partner.id, mode=mode)
+                for mode in (Mode.TEST, Mode.LIVE)
+            ]
             if quota:
-                ledger.top_up(connection, partner_id=partner.id, amount=quota, reference="first")
-        return Account(partner.id, test.secret, live.secret, test.id)
+                ledger.top_up(
+                    connection, account_id=ids[1], amount=quota, reference="first", by="tests"
+                )
+        return Account(partner.id, test.secret, live.secret, test.id, *ids)
 
     return make
 

@@ -45,7 +45,8 @@ class Courier:
             )
         if due is None:
             return
-        with about(job_id=str(due.job_id), event_id=str(due.event_id), attempt=due.attempt):
+        job = {} if due.job_id is None else {"job_id": str(due.job_id)}
+        with about(**job, event_id=str(due.event_id), attempt=due.attempt):
             status, error = self._send(due)
             with self._database.transaction() as connection:
                 if error is None and status is not None:

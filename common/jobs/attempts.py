@@ -30,7 +30,7 @@ def claim(connection: Connection, job_id: UUID, *, lease_seconds: int) -> Claim 
             " lease_until = now() + make_interval(secs => :lease), publish_at = null,"
             " started_at = coalesce(started_at, now())"
             " where id = :id and state = 'queued'"
-            " returning id, partner_id, mode, attempt, lane, placements, document_sha256,"
+            " returning id, account_id, partner_id, mode, attempt, lane, placements, document_sha256,"
             " external_reference, " + serials.OF_JOB
         ),
         {"id": job_id, "lease": lease_seconds},
@@ -39,6 +39,7 @@ def claim(connection: Connection, job_id: UUID, *, lease_seconds: int) -> Claim 
         return None
     return Claim(
         job_id=row.id,
+        account_id=row.account_id,
         partner_id=row.partner_id,
         mode=Mode(row.mode),
         attempt=row.attempt,
@@ -81,21 +82,20 @@ def finish(connection: Connection, claim: Claim, result: Result) -> Changed | No
     if not won:
         return None
     serials.affix(connection, job_id=claim.job_id)
-    if claim.mode is Mode.LIVE:
-        ledger.capture(connection, partner_id=claim.partner_id, job_id=claim.job_id)
-    return Changed(
-        events.record(
-            connection,
-            Happened(
-                EventType.STAMPED,
-                claim.job_id,
-                claim.partner_id,
-                claim.mode,
-                ending.facts_of(State.STAMPED, claim.mode, claim.serials, claim.external_reference)
-                | {"document_sha256": result.sha256.hex(), "document_bytes": result.length},
-            ),
-        )
+    deliveries = events.record(
+        connection,
+        Happened(
+            EventType.STAMPED,
+            claim.job_id,
+            claim.partner_id,
+            claim.mode,
+            ending.facts_of(State.STAMPED, claim.mode, claim.serials, claim.external_reference)
+            | {"document_sha256": result.sha256.hex(), "document_bytes": result.length},
+        ),
     )
+    # Last, because it locks the account until the commit.
+    ledger.capture(connection, account_id=claim.account_id, job_id=claim.job_id)
+    return Changed(deliveries)
 
 
 def fail(

@@ -16,7 +16,7 @@ FAIL = (
     "update jobs set state = 'failed', lease_until = null, publish_at = null, finished_at = now(),"
     " problem_code = :code, problem_facts = cast(:facts as jsonb)"
 )
-RETURNING = " returning id, partner_id, mode, external_reference, " + serials.OF_JOB
+RETURNING = " returning id, account_id, partner_id, mode, external_reference, " + serials.OF_JOB
 
 
 def settle_unstamped(
@@ -25,21 +25,20 @@ def settle_unstamped(
     """Give back what a job without a stamp held, retire its serials and tell its owner."""
     mode = Mode(row.mode)
     serials.void(connection, job_id=row.id)
-    if mode is Mode.LIVE:
-        ledger.release(connection, partner_id=row.partner_id, job_id=row.id)
     facts = facts_of(state, mode, row.serials, row.external_reference)
-    return Changed(
-        events.record(
-            connection,
-            Happened(
-                EventType.CANCELLED if code is None else EventType.FAILED,
-                row.id,
-                row.partner_id,
-                mode,
-                facts if code is None else facts | {"problem": code},
-            ),
-        )
+    deliveries = events.record(
+        connection,
+        Happened(
+            EventType.CANCELLED if code is None else EventType.FAILED,
+            row.id,
+            row.partner_id,
+            mode,
+            facts if code is None else facts | {"problem": code},
+        ),
     )
+    # Last, because it locks the account until the commit.
+    ledger.release(connection, account_id=row.account_id, job_id=row.id)
+    return Changed(deliveries)
 
 
 def facts_of(

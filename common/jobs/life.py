@@ -29,6 +29,7 @@ class NewJob:
     """What is accepted; the document is already stored under the job's id."""
 
     id: UUID
+    account_id: UUID
     partner_id: UUID
     mode: Mode
     lane: str
@@ -56,6 +57,7 @@ class Claim:
     """The right to stamp a job, until the lease runs out or somebody claims it anew."""
 
     job_id: UUID
+    account_id: UUID
     partner_id: UUID
     mode: Mode
     attempt: int

@@ -21,6 +21,7 @@ class JobRecord:
     """A job as it stands in the database."""
 
     id: UUID
+    account_id: UUID
     partner_id: UUID
     mode: Mode
     state: State
@@ -71,7 +72,7 @@ class Page:
 
 
 _SELECT = f"""
-select id, partner_id, mode, state, lane, ticket, attempt, lost_leases, {serials.OF_JOB},
+select id, account_id, partner_id, mode, state, lane, ticket, attempt, lost_leases, {serials.OF_JOB},
        placements, external_reference, metadata, document_name, document_bytes, document_sha256,
        result_key, result_bytes, result_sha256,
        case when state = 'stamped' then coalesce(signature_level, 'B-B') end as signature_level,
@@ -88,14 +89,14 @@ def show(connection: Connection, job_id: UUID) -> JobRecord | None:
     return None if row is None else _record(row)
 
 
-def show_own(connection: Connection, *, partner_id: UUID, mode: Mode, job_id: UUID) -> JobRecord:
-    """Return a job of this partner and mode.
+def show_own(connection: Connection, *, account_id: UUID, job_id: UUID) -> JobRecord:
+    """Return a job of this account.
 
     Raises:
         ProblemError: `not_found`, also for a job of somebody else: its existence is not told.
     """
     job = show(connection, job_id)
-    if job is None or job.partner_id != partner_id or job.mode is not mode:
+    if job is None or job.account_id != account_id:
         raise ProblemError(Code.NOT_FOUND)
     return job
 
@@ -103,8 +104,7 @@ def show_own(connection: Connection, *, partner_id: UUID, mode: Mode, job_id: UU
 def page(
     connection: Connection,
     *,
-    partner_id: UUID,
-    mode: Mode,
+    account_id: UUID,
     limit: int,
     cursor: str | None = None,
     state: State | None = None,
@@ -112,13 +112,13 @@ def page(
     accepted_from: datetime | None = None,
     accepted_before: datetime | None = None,
 ) -> Page:
-    """Return a partner's jobs, newest first.
+    """Return an account's jobs, newest first.
 
     Raises:
         ProblemError: `cursor_invalid`.
     """
-    conditions = ["partner_id = :partner_id", "mode = :mode"]
-    values: dict[str, object] = {"partner_id": partner_id, "mode": mode, "limit": limit + 1}
+    conditions = ["account_id = :account_id"]
+    values: dict[str, object] = {"account_id": account_id, "limit": limit + 1}
     for condition, name, value in (
         ("id < :before", "before", None if cursor is None else _open_cursor(cursor)),
         ("state = :state", "state", state),

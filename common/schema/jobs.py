@@ -23,6 +23,9 @@ jobs = Table(
     "jobs",
     METADATA,
     Column("id", Uuid, primary_key=True),
+    # The owner: who may see and cancel it, and whose stamps it holds.
+    Column("account_id", ForeignKey("accounts.id"), nullable=False),
+    # Of the account; repeated for webhooks and for display.
     Column("partner_id", ForeignKey("partners.id"), nullable=False),
     Column("mode", Text, nullable=False),
     Column("state", Text, nullable=False),
@@ -77,10 +80,10 @@ jobs = Table(
     CheckConstraint(
         "(state in ('stamped', 'failed', 'cancelled')) = (finished_at is not null)", name="finished"
     ),
-    Index("ix_jobs_owner", "partner_id", "mode", text("id desc")),
+    Index("ix_jobs_owner", "account_id", text("id desc")),
     Index(
         "ix_jobs_external_reference",
-        "partner_id",
+        "account_id",
         "external_reference",
         postgresql_where=text("external_reference is not null"),
     ),
@@ -93,8 +96,8 @@ jobs = Table(
 idempotency_keys = Table(
     "idempotency_keys",
     METADATA,
-    Column("partner_id", ForeignKey("partners.id"), primary_key=True),
-    Column("mode", Text, primary_key=True),
+    # Who asked: an account, or an operator's key; not a foreign key, because it may be either.
+    Column("owner_id", Uuid, primary_key=True),
     Column("key", Text, primary_key=True),
     # SHA-256 over what was asked: the same key with another fingerprint is refused.
     Column("fingerprint", LargeBinary, nullable=False),

@@ -40,13 +40,19 @@ events = Table(
     "events",
     METADATA,
     Column("id", Uuid, primary_key=True),
-    Column("partner_id", ForeignKey("partners.id"), nullable=False),
+    # Null for what is no partner's business, such as the stock of serials.
+    Column("partner_id", ForeignKey("partners.id")),
     Column("mode", Text, nullable=False),
     Column("type", Text, nullable=False),
-    Column("job_id", ForeignKey("jobs.id"), nullable=False),
+    # Null for what happened to no job, such as a quota that runs low.
+    Column("job_id", ForeignKey("jobs.id")),
     Column("payload", JSONB, nullable=False),
     time_column("created_at", now=True),
     UniqueConstraint("job_id", "type"),
+    CheckConstraint(
+        "not starts_with(type, 'job.') or (job_id is not null and partner_id is not null)",
+        name="job",
+    ),
 )
 
 deliveries = Table(

@@ -6,9 +6,9 @@ from uuid import UUID
 import click
 from sqlalchemy import Connection
 
-from common import ledger, partners
+from common import accounts, ledger, partners
 from common.partners import Mode
-from deploy.cli.surroundings import transaction
+from deploy.cli.surroundings import operator, transaction
 
 
 @click.group()
@@ -71,13 +71,18 @@ def quota_topup(name: str, amount: int, reference: str) -> None:
         with transaction() as connection:
             balance = ledger.top_up(
                 connection,
-                partner_id=_partner(connection, name).id,
+                account_id=_account(connection, name, Mode.LIVE),
                 amount=amount,
                 reference=reference,
+                by=operator(),
             )
     except ledger.ReferenceReusedError as error:
         raise click.ClickException(str(error)) from error
     click.echo(", ".join(f"{what} {count}" for what, count in asdict(balance).items()))
+
+
+def _account(connection: Connection, name: str, mode: Mode) -> UUID:
+    return accounts.of_partner(connection, partner_id=_partner(connection, name).id, mode=mode)
 
 
 def _partner(connection: Connection, name: str) -> partners.Partner:

@@ -1,6 +1,8 @@
 """What every command stands on: the data folder, its settings and its database, and how it prints."""
 
+import getpass
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,6 +63,14 @@ def transaction() -> Iterator[Connection]:
         ) from error
     finally:
         opened.close()
+
+
+def operator() -> str:
+    """Return who types: the login name, or the number of a user without one."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
 
 
 def first_line(error: Exception) -> str:

@@ -13,7 +13,6 @@ from playwright.sync_api import Browser, Page, Route, ViewportSize, expect, sync
 from common import jobs
 from common.database import Database
 from common.links import StatusLinks
-from common.partners import Mode
 from common.settings import WebSettings
 from tests.service.test_job_states import accept, new_job
 from tests.stack import Account
@@ -150,7 +149,7 @@ def test_a_waiting_page_says_its_place_and_survives_a_lost_connection(
     page.unroute("**/live*")
     expect(page.locator("#offline")).to_be_hidden(timeout=30_000)
     with db.transaction() as connection:
-        jobs.cancel(connection, partner_id=account.partner_id, mode=Mode.LIVE, job_id=job_id)
+        jobs.cancel(connection, account_id=account.id(), job_id=job_id)
     expect(page.locator(".state.cancelled")).to_be_visible(timeout=30_000)
     page.close()
 

@@ -42,11 +42,11 @@ def untouched(db: Database, account: Account, web_settings: WebSettings) -> Iter
             counted = connection.execute(
                 text(
                     "select (select count(*) from jobs where partner_id = :id),"
-                    " (select count(*) from ledger_entries where partner_id = :id),"
-                    " (select count(*) from idempotency_keys where partner_id = :id),"
-                    " (select available from accounts where partner_id = :id)"
+                    " (select count(*) from ledger_entries where account_id = :account),"
+                    " (select count(*) from idempotency_keys where owner_id = :account),"
+                    " (select available from accounts where id = :account)"
                 ),
-                {"id": account.partner_id},
+                {"id": account.partner_id, "account": account.id()},
             ).one()
         folder = web_settings.data_dir / "objects"
         return (*counted, sum(1 for path in folder.rglob("*") if path.is_file()))
@@ -132,7 +132,7 @@ def test_the_same_key_and_request_is_one_job(
     assert "Idempotent-Replayed" not in first.headers
     with db.transaction() as connection:
         held = connection.execute(
-            text("select held from accounts where partner_id = :id"), {"id": account.partner_id}
+            text("select held from accounts where id = :id"), {"id": account.id()}
         ).scalar_one()
     assert held == 1
 

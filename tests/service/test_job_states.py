@@ -15,9 +15,9 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
-from common import audit, jobs, ledger
+from common import audit, jobs, ledger, partners
 from common.database import Database
 from common.identifiers import new_id
 from common.jobs import Claim, NewJob, Result, State, records
@@ -33,6 +33,7 @@ RESULT = Result(key="aa/result.pdf", length=10, sha256=b"r" * 32)
 def new_job(account: Account, mode: Mode = Mode.LIVE, *, stamps: int = 1) -> NewJob:
     return NewJob(
         id=new_id(),
+        account_id=account.id(mode),
         partner_id=account.partner_id,
         mode=mode,
         # A lane that no worker of the tests serves.
@@ -51,7 +52,7 @@ def new_job(account: Account, mode: Mode = Mode.LIVE, *, stamps: int = 1) -> New
 
 def accept(db: Database, job: NewJob) -> UUID:
     with db.transaction() as connection:
-        jobs.accept(connection, job, publish_after_seconds=3600)
+        jobs.accept(connection, [job], publish_after_seconds=3600)
     return job.id
 
 
@@ -81,9 +82,9 @@ def shown(db: Database, job_id: UUID) -> JobRecord:
     return job
 
 
-def balance(db: Database, account: Account) -> tuple[int, int, int]:
+def balance(db: Database, account: Account, mode: Mode = Mode.LIVE) -> tuple[int, int, int]:
     with db.transaction() as connection:
-        found = ledger.balance(connection, account.partner_id)
+        found = ledger.balance(connection, account.id(mode))
     return found.available, found.held, found.captured
 
 
@@ -194,10 +195,7 @@ def test_a_queued_job_can_be_cancelled_once_and_by_its_owner_only(
 
     def cancel(who: Account, mode: Mode) -> bool:
         with db.transaction() as connection:
-            return (
-                jobs.cancel(connection, partner_id=who.partner_id, mode=mode, job_id=job_id)
-                is not None
-            )
+            return jobs.cancel(connection, account_id=who.id(mode), job_id=job_id) is not None
 
     assert not cancel(stranger, Mode.LIVE)
     assert not cancel(account, Mode.TEST)
@@ -213,10 +211,7 @@ def test_a_job_being_stamped_cannot_be_cancelled(db: Database, account: Account)
     job_id = accept(db, new_job(account))
     assert claim(db, job_id) is not None
     with db.transaction() as connection:
-        assert (
-            jobs.cancel(connection, partner_id=account.partner_id, mode=Mode.LIVE, job_id=job_id)
-            is None
-        )
+        assert jobs.cancel(connection, account_id=account.id(), job_id=job_id) is None
     assert shown(db, job_id).state is State.STAMPING
 
 
@@ -261,14 +256,50 @@ def test_without_quota_nothing_is_left_behind(
     assert_clean(db)
 
 
-def test_test_jobs_hold_nothing(db: Database, make_account: Callable[..., Account]) -> None:
+def test_test_jobs_hold_and_spend_specimens_and_never_touch_the_live_account(
+    db: Database, make_account: Callable[..., Account]
+) -> None:
     poor = make_account(quota=0)
-    job_id = accept(db, new_job(poor, Mode.TEST))
-    claimed = claim(db, job_id)
+    stamped, waiting = (accept(db, new_job(poor, Mode.TEST, stamps=2)) for _ in range(2))
+    claimed = claim(db, stamped)
     assert claimed is not None
     assert finish(db, claimed)
+    assert balance(db, poor, Mode.TEST) == (partners.SPECIMENS - 4, 2, 2)
+    with db.transaction() as connection:
+        assert jobs.cancel(connection, account_id=poor.id(Mode.TEST), job_id=waiting)
+    assert balance(db, poor, Mode.TEST) == (partners.SPECIMENS - 2, 0, 2)
     assert balance(db, poor) == (0, 0, 0)
     assert_clean(db)
+
+
+def test_jobs_are_accepted_together_or_not_at_all(
+    db: Database, make_account: Callable[..., Account]
+) -> None:
+    account = make_account(quota=6)
+    three = [new_job(account, stamps=count) for count in (1, 2, 3)]
+    with db.transaction() as connection:
+        serials = jobs.accept(connection, three, publish_after_seconds=3600)
+    assert [len(of_job) for of_job in serials] == [1, 2, 3]
+    assert [shown(db, job.id).serials for job in three] == serials
+    assert [events_of(db, job.id) for job in three] == [["job.accepted"]] * 3
+    assert balance(db, account) == (0, 6, 0)
+
+    with db.transaction() as connection:
+        assert jobs.cancel(connection, account_id=account.id(), job_id=three[0].id)
+    two = [new_job(account) for _ in range(2)]
+    with pytest.raises(ProblemError) as refusal, db.transaction() as connection:
+        jobs.accept(connection, two, publish_after_seconds=3600)
+    assert refusal.value.facts == {"available": 1, "needed": 2}
+    with db.transaction() as connection:
+        assert [records.show(connection, job.id) for job in two] == [None, None]
+    assert balance(db, account) == (1, 5, 0)
+    assert_clean(db)
+
+
+def test_jobs_of_two_accounts_are_not_accepted_together(db: Database, account: Account) -> None:
+    mixed = [new_job(account), new_job(account, Mode.TEST)]
+    with pytest.raises(ValueError), db.transaction() as connection:
+        jobs.accept(connection, mixed, publish_after_seconds=3600)
 
 
 def test_the_quota_is_right_when_many_spend_it_at_once(
@@ -296,13 +327,19 @@ def test_the_quota_is_right_when_many_spend_it_at_once(
     assert_clean(db)
 
 
+def top_up(connection: Connection, account: Account, amount: int) -> ledger.Balance:
+    return ledger.top_up(
+        connection, account_id=account.id(), amount=amount, reference="r", by="tests"
+    )
+
+
 def test_a_top_up_counts_once_per_reference(db: Database, account: Account) -> None:
     with db.transaction() as connection:
-        ledger.top_up(connection, partner_id=account.partner_id, amount=50, reference="r")
-        again = ledger.top_up(connection, partner_id=account.partner_id, amount=50, reference="r")
+        top_up(connection, account, 50)
+        again = top_up(connection, account, 50)
     assert again.topped_up == 150
     with pytest.raises(ledger.ReferenceReusedError), db.transaction() as connection:
-        ledger.top_up(connection, partner_id=account.partner_id, amount=51, reference="r")
+        top_up(connection, account, 51)
 
 
 def test_any_order_of_events_leaves_the_books_balanced(
@@ -331,6 +368,7 @@ def test_any_order_of_events_leaves_the_books_balanced(
             taken = claim(db, job_id)
             return taken or Claim(
                 job_id=job_id,
+                account_id=self.account.id(),
                 partner_id=self.account.partner_id,
                 mode=Mode.LIVE,
                 attempt=0,
@@ -357,9 +395,7 @@ def test_any_order_of_events_leaves_the_books_balanced(
         @rule(job_id=accepted, mode=st.sampled_from(Mode))
         def cancels(self, job_id: UUID, mode: Mode) -> None:
             with db.transaction() as connection:
-                jobs.cancel(
-                    connection, partner_id=self.account.partner_id, mode=mode, job_id=job_id
-                )
+                jobs.cancel(connection, account_id=self.account.id(mode), job_id=job_id)
 
         @rule(taken=claimed)
         def leases_expire(self, taken: Claim) -> None:

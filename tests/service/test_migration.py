@@ -12,10 +12,12 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, create_engine, make_url, text
 
-from common import audit, database, jobs, ledger, serials
+from common import accounts, audit, database, idempotency, jobs, ledger, partners, serials
 from common.database import Database
+from common.idempotency import Keyed
 from common.identifiers import new_id
 from common.jobs import Result, State, records
+from common.ledger import Balance
 from common.partners import Mode
 from common.placements import Placement
 from common.schema import METADATA
@@ -132,6 +134,14 @@ def fill(connection: Connection) -> dict[tuple[Mode, State], UUID]:
         ),
         {"id": PARTNER},
     )
+    for mode in Mode:
+        connection.execute(
+            text(
+                "insert into idempotency_keys (partner_id, mode, key, fingerprint, status, headers,"
+                " body) values (:id, :mode, 'k', :seen, 202, '{}', '')"
+            ),
+            {"id": PARTNER, "mode": mode, "seen": mode.encode()},
+        )
     cases = [(mode, state) for mode in Mode for state in State]
     return {
         (mode, state): insert_job(connection, mode, state, PLACEMENTS[number % len(PLACEMENTS)])
@@ -167,6 +177,23 @@ def test_jobs_of_the_first_version_become_jobs_of_one_stamp(old_url: str) -> Non
                 ]
                 assert Placement.model_validate(job.placements[0]).as_json() == job.placements[0]
 
+        with opened.transaction() as connection:
+            ids = {
+                mode: accounts.of_partner(connection, partner_id=PARTNER, mode=mode)
+                for mode in Mode
+            }
+            assert ledger.balance(connection, ids[Mode.LIVE]) == Balance(10, 7, 2, 1)
+            assert ledger.balance(connection, ids[Mode.TEST]) == Balance(
+                partners.SPECIMENS, partners.SPECIMENS - 3, 2, 1
+            )
+            again = ledger.top_up(
+                connection, account_id=ids[Mode.LIVE], amount=10, reference="first", by="tests"
+            )
+            assert again.topped_up == 10
+            for mode, account_id in ids.items():
+                kept = idempotency.earlier_answer(connection, Keyed(account_id, "k", mode.encode()))
+                assert kept is not None
+
         # What was waiting is stamped, cancelled and charged as if it had come today.
         with opened.transaction() as connection:
             claim = jobs.claim(connection, made[Mode.LIVE, State.QUEUED], lease_seconds=60)
@@ -175,10 +202,7 @@ def test_jobs_of_the_first_version_become_jobs_of_one_stamp(old_url: str) -> Non
             assert jobs.finish(connection, claim, Result(key="k", length=1, sha256=b"r"))
         with opened.transaction() as connection:
             assert jobs.cancel(
-                connection,
-                partner_id=PARTNER,
-                mode=Mode.TEST,
-                job_id=made[Mode.TEST, State.QUEUED],
+                connection, account_id=ids[Mode.TEST], job_id=made[Mode.TEST, State.QUEUED]
             )
             connection.execute(
                 text(
@@ -188,7 +212,7 @@ def test_jobs_of_the_first_version_become_jobs_of_one_stamp(old_url: str) -> Non
             )
             assert jobs.take_back_expired(connection, limit=10)[0] == 2
         with opened.transaction() as connection:
-            balance = ledger.balance(connection, PARTNER)
+            balance = ledger.balance(connection, ids[Mode.LIVE])
         assert (balance.available, balance.held, balance.captured) == (7, 1, 2)
         with opened.transaction() as connection:
             assert audit.audit(connection).violations == []

@@ -27,4 +27,4 @@ def test_migrating_again_changes_nothing(web_settings: WebSettings) -> None:
 )
 def test_ledger_entries_are_never_changed(db: Database, account: Account, change: str) -> None:
     with pytest.raises(DBAPIError, match="never changed"), db.transaction() as connection:
-        connection.execute(text(change + " where partner_id = :id"), {"id": account.partner_id})
+        connection.execute(text(change + " where account_id = :id"), {"id": account.id()})

@@ -9,6 +9,7 @@ from sqlalchemy import event, text
 
 from common import audit, jobs, ledger
 from common.database import Database
+from common.identifiers import new_id
 from common.partners import Mode
 from common.problems import Code, ProblemError
 from tests.service.test_job_states import (
@@ -54,9 +55,9 @@ def test_all_stamps_of_a_job_are_held_and_spent_together(db: Database, account: 
     assert_clean(db)
 
 
-@pytest.mark.parametrize("stamps", [1, 20])
-def test_accepting_takes_four_statements_however_many_stamps(
-    db: Database, account: Account, stamps: int
+@pytest.mark.parametrize(("count", "stamps"), [(1, 1), (1, 20), (5, 3)])
+def test_accepting_takes_four_statements_however_many_jobs_and_stamps(
+    db: Database, account: Account, count: int, stamps: int
 ) -> None:
     """The account is locked from the last one to the commit: each more would be waited for."""
     said: list[str] = []
@@ -66,7 +67,9 @@ def test_accepting_takes_four_statements_however_many_stamps(
 
     event.listen(db.engine, "before_cursor_execute", listen)
     try:
-        accept(db, new_job(account, stamps=stamps))
+        several = [new_job(account, stamps=stamps) for _ in range(count)]
+        with db.transaction() as connection:
+            jobs.accept(connection, several, publish_after_seconds=3600)
     finally:
         event.remove(db.engine, "before_cursor_execute", listen)
     assert [statement.split()[2] for statement in said[:3]] == ["jobs", "serials", "events"]
@@ -78,9 +81,7 @@ def test_all_stamps_of_a_job_are_given_back_together(db: Database, account: Acco
     cancelled, failed, lost = (accept(db, new_job(account, stamps=3)) for _ in range(3))
     assert balance(db, account) == (91, 9, 0)
     with db.transaction() as connection:
-        assert jobs.cancel(
-            connection, partner_id=account.partner_id, mode=Mode.LIVE, job_id=cancelled
-        )
+        assert jobs.cancel(connection, account_id=account.id(), job_id=cancelled)
     taken = claim(db, failed)
     assert taken is not None
     with db.transaction() as connection:
@@ -108,10 +109,11 @@ def test_a_quota_that_is_too_small_by_one_holds_nothing(
 
 
 def test_what_was_never_held_cannot_be_settled(db: Database, account: Account) -> None:
-    job_id = accept(db, new_job(account, Mode.TEST))
-    for settle in (ledger.capture, ledger.release):
-        with pytest.raises(ledger.NothingHeldError), db.transaction() as connection:
-            settle(connection, partner_id=account.partner_id, job_id=job_id)
+    of_another = accept(db, new_job(account, Mode.TEST))
+    for job_id in (new_id(), of_another):
+        for settle in (ledger.capture, ledger.release):
+            with pytest.raises(ledger.NothingHeldError), db.transaction() as connection:
+                settle(connection, account_id=account.id(), job_id=job_id)
     assert balance(db, account) == (100, 0, 0)
 
 
@@ -132,12 +134,12 @@ def test_what_was_never_held_cannot_be_settled(db: Database, account: Account) -
         ),
         (
             "update jobs set placements = placements || '[{}]' where id = :id",
-            "every live job holds once, one for each stamp, and no test job holds",
+            "every job holds once, one for each stamp, in the account that owns it",
         ),
         (
-            "insert into ledger_entries (partner_id, kind, amount, job_id)"
-            " select partner_id, 'release', 2, id from jobs where id = :id",
-            "what is captured or released is all that was held",
+            "insert into ledger_entries (account_id, kind, source, target, amount, job_id)"
+            " select account_id, 'release', 'held', 'available', 2, id from jobs where id = :id",
+            "what is captured or released is all that was held, in the same account",
         ),
     ],
 )

@@ -11,7 +11,7 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 from sqlalchemy import text
 
-from common import lanes, pace
+from common import jobs, lanes, pace
 from common.database import Database
 from common.documents import Documents, MissingDocumentError, inbox_key
 from common.identifiers import new_id
@@ -146,25 +146,9 @@ def test_counters_that_were_lost_are_counted_anew(
     assert numbers is not None
     assert numbers.waiting == 10
     assert numbers.wait(109).position == 10
-    with db.transaction() as connection:
-        connection.execute(
-            text(
-                "update jobs set state = 'cancelled', publish_at = null, finished_at = now()"
-                " where id = any(:ids)"
-            ),
-            {"ids": ids},
-        )
-        connection.execute(
-            text("update serials set state = 'void' where job_id = any(:ids)"), {"ids": ids}
-        )
-        connection.execute(
-            text(
-                "insert into events (id, partner_id, mode, type, job_id, payload)"
-                " select gen_random_uuid(), partner_id, mode, 'job.cancelled', id, '{}' from jobs"
-                " where id = any(:ids)"
-            ),
-            {"ids": ids},
-        )
+    for job_id in ids:
+        with db.transaction() as connection:
+            assert jobs.cancel(connection, account_id=account.id(Mode.TEST), job_id=job_id)
     caretaker.recount()
     numbers = lane_pace.lane(lane)
     assert numbers is not None
@@ -178,18 +162,18 @@ def test_old_idempotency_keys_are_forgotten_and_young_ones_kept(
         for key, age in (("old", 25), ("young", 23)):
             connection.execute(
                 text(
-                    "insert into idempotency_keys (partner_id, mode, key, fingerprint, status,"
-                    " headers, body, created_at) values (:id, 'test', :key, '', 202, '{}', '',"
+                    "insert into idempotency_keys (owner_id, key, fingerprint, status,"
+                    " headers, body, created_at) values (:id, :key, '', 202, '{}', '',"
                     " now() - make_interval(hours => :age))"
                 ),
-                {"id": account.partner_id, "key": key, "age": age},
+                {"id": account.id(), "key": key, "age": age},
             )
     caretaker.forget_idempotency_keys()
     with db.transaction() as connection:
         left: list[Any] = list(
             connection.execute(
-                text("select key from idempotency_keys where partner_id = :id"),
-                {"id": account.partner_id},
+                text("select key from idempotency_keys where owner_id = :id"),
+                {"id": account.id()},
             ).scalars()
         )
     assert left == ["young"]

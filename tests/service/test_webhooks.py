@@ -130,7 +130,7 @@ def accepted_in_no_lane(account: Account, db: Database) -> str:
 def cancel_untold(account: Account, db: Database, job: str) -> None:
     """Cancel a job without publishing its webhook: the test is the one that delivers it."""
     with db.transaction() as connection:
-        jobs.cancel(connection, partner_id=account.partner_id, mode=Mode.TEST, job_id=UUID(job))
+        jobs.cancel(connection, account_id=account.id(Mode.TEST), job_id=UUID(job))
 
 
 @pytest.fixture

@@ -130,8 +130,7 @@ def list_jobs() -> Response:
     with parts().database.transaction() as connection:
         page = records.page(
             connection,
-            partner_id=asking.partner_id,
-            mode=asking.mode,
+            account_id=asking.account_id,
             limit=query.limit,
             cursor=query.cursor,
             state=query.state,
@@ -187,7 +186,7 @@ def cancel(job_id: str) -> Response:
     """Cancel a job that is still queued."""
     job = _own(job_id)
     with about(job_id=str(job.id)), parts().database.transaction() as connection:
-        changed = jobs.cancel(connection, partner_id=job.partner_id, mode=job.mode, job_id=job.id)
+        changed = jobs.cancel(connection, account_id=job.account_id, job_id=job.id)
     job = _own(job_id)
     if changed is not None:
         log.info("cancelled", job_id=str(job.id))
@@ -284,9 +283,7 @@ def _own(job_id: str) -> JobRecord:
     except ValueError as error:
         raise ProblemError(Code.NOT_FOUND) from error
     with parts().database.transaction() as connection:
-        return records.show_own(
-            connection, partner_id=asking.partner_id, mode=asking.mode, job_id=wanted
-        )
+        return records.show_own(connection, account_id=asking.account_id, job_id=wanted)
 
 
 def _wait(job: JobRecord) -> Wait:

@@ -20,7 +20,10 @@ class QuotaState(BaseModel):
     """An account, counted in stamps: topped_up = available + held + captured."""
 
     mode: Literal["test", "live"]
-    unlimited: bool = Field(description="True for test keys: their stamps cost nothing.")
+    unlimited: bool = Field(
+        description="True for test keys: theirs are specimens, which cost nothing and are "
+        "more than will ever be used."
+    )
     topped_up: int
     available: int
     held: int
@@ -36,11 +39,10 @@ class QuotaState(BaseModel):
     )
 )
 def show() -> Response:
-    """Return the balance; test keys have none to lose."""
+    """Return the balance of the key's account."""
     asking = caller()
-    if asking.mode is Mode.TEST:
-        nothing = {"topped_up": 0, "available": 0, "held": 0, "captured": 0}
-        return json_answer({"mode": asking.mode, "unlimited": True} | nothing)
     with parts().database.transaction() as connection:
-        balance = ledger.balance(connection, asking.partner_id)
-    return json_answer({"mode": asking.mode, "unlimited": False} | asdict(balance))
+        balance = ledger.balance(connection, asking.account_id)
+    return json_answer(
+        {"mode": asking.mode, "unlimited": asking.mode is Mode.TEST} | asdict(balance)
+    )

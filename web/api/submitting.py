@@ -39,7 +39,7 @@ def submit(caller: Caller, submission: Submission, key: str | None) -> tuple[Ans
         ProblemError: `quota_too_small`, `idempotency_key_invalid`, `idempotency_key_reused`,
             `idempotency_key_in_use`; nothing is stored or charged then.
     """
-    keyed = None if key is None else Keyed(caller, key, submission.fingerprint())
+    keyed = None if key is None else Keyed(caller.account_id, key, submission.fingerprint())
     if keyed is not None:
         with parts().database.transaction() as connection:
             earlier = idempotency.earlier_answer(connection, keyed)
@@ -86,7 +86,9 @@ def _commit(
         earlier = idempotency.begin(connection, keyed)
         if earlier is not None:
             return earlier, True
-    serials = jobs.accept(connection, job, publish_after_seconds=parts().settings.republish_seconds)
+    (serials,) = jobs.accept(
+        connection, [job], publish_after_seconds=parts().settings.republish_seconds
+    )
     answer = Answer(
         202,
         {
@@ -125,6 +127,7 @@ def _new_job(
     )
     return NewJob(
         id=job_id,
+        account_id=caller.account_id,
         partner_id=caller.partner_id,
         mode=caller.mode,
         lane=entry.lane,
@@ -144,6 +147,7 @@ def _as_accepted(job: NewJob, serials: list[str]) -> JobRecord:
     """Return the job as it stands at its acceptance, without asking the database again."""
     return JobRecord(
         id=job.id,
+        account_id=job.account_id,
         partner_id=job.partner_id,
         mode=job.mode,
         state=State.QUEUED,

@@ -19,6 +19,7 @@ STARTED = ACCEPTED + timedelta(minutes=9)
 FINISHED = STARTED + timedelta(seconds=1)
 QUEUED = JobRecord(
     id=UUID(int=1),
+    account_id=UUID(int=3),
     partner_id=UUID(int=2),
     mode=Mode.LIVE,
     state=State.QUEUED,
