@@ -42,3 +42,19 @@ def of_partner(connection: Connection, *, partner_id: UUID, mode: str) -> UUID:
         {"partner_id": partner_id, "mode": mode},
     ).scalar_one()
     return found
+
+
+def set_low_at(connection: Connection, account_id: UUID, low_at: int | None) -> None:
+    """Say below how many available stamps the owner is told; None: as the settings say; 0: never."""
+    connection.execute(
+        text("update accounts set low_at = :low_at where id = :id"),
+        {"id": account_id, "low_at": low_at},
+    )
+
+
+def low_at(connection: Connection, account_id: UUID) -> int | None:
+    """Return the account's own threshold; None when it goes by the settings."""
+    found: int | None = connection.execute(
+        text("select low_at from accounts where id = :id"), {"id": account_id}
+    ).scalar_one()
+    return found

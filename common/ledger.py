@@ -1,4 +1,4 @@
-"""Quota as double entry: top up, hold, capture, release.
+"""Quota as double entry: top up, adjust, hold, capture, release.
 
 An entry moves stamps from one side of an account to another, and is never changed or deleted. The
 account's columns say what its entries add up to (`topped_up = available + held + captured`, none
@@ -34,6 +34,15 @@ class ReferenceReusedError(ValueError):
     """This reference was used before in this account, for something else."""
 
 
+class OverdrawnError(ValueError):
+    """More is to be taken from an account than is available in it."""
+
+    def __init__(self, available: int, wanted: int) -> None:
+        super().__init__(f"{wanted} stamps cannot be taken away, only {available} are available")
+        self.available = available
+        self.wanted = wanted
+
+
 def balance(connection: Connection, account_id: UUID) -> Balance:
     """Return where the account stands."""
     row = connection.execute(
@@ -52,34 +61,29 @@ def top_up(
         by: who does it; kept with the entry.
 
     Raises:
-        ReferenceReusedError: the reference stands for another amount.
+        ReferenceReusedError: the reference stands for something else.
     """
-    written = connection.execute(
-        text(
-            "with written as (insert into ledger_entries"
-            " (account_id, kind, source, target, amount, reference, by)"
-            " values (:account_id, 'top_up', 'outside', 'available', :amount, :reference, :by)"
-            " on conflict (account_id, reference) where reference is not null do nothing"
-            " returning account_id, amount)"
-            " update accounts set topped_up = topped_up + amount, available = available + amount"
-            " from written where id = account_id"
-        ),
-        {"account_id": account_id, "amount": amount, "reference": reference, "by": by},
-    ).rowcount
-    if not written:
-        before = connection.execute(
-            text(
-                "select kind, amount from ledger_entries"
-                " where account_id = :account_id and reference = :reference"
-            ),
-            {"account_id": account_id, "reference": reference},
-        ).one()
-        if (before.kind, before.amount) != ("top_up", amount):
-            raise ReferenceReusedError(
-                f"'{reference}' was used before, to {before.kind.replace('_', ' ')}"
-                f" {before.amount} stamps"
-            )
-    return balance(connection, account_id)
+    return _change(connection, account_id, "top_up", amount, reference, reason=None, by=by)
+
+
+def adjust(
+    connection: Connection, *, account_id: UUID, amount: int, reference: str, reason: str, by: str
+) -> Balance:
+    """Correct what is available by `amount`, up or down, once per `reference`.
+
+    Args:
+        amount: stamps to add, or below zero to take away; not zero.
+        reason: why, for the owner to read.
+        by: who does it; kept with the entry, and not shown to the owner.
+
+    Raises:
+        OverdrawnError: less is available than is to be taken away.
+        ReferenceReusedError: the reference stands for something else.
+        ValueError: the amount is zero, which would be no correction.
+    """
+    if amount == 0:
+        raise ValueError("an adjustment by zero changes nothing")
+    return _change(connection, account_id, "adjust", amount, reference, reason=reason, by=by)
 
 
 def hold(connection: Connection, *, account_id: UUID, stamps: Mapping[UUID, int]) -> None:
@@ -157,3 +161,55 @@ def _settle(
     ).rowcount
     if not settled:
         raise NothingHeldError(f"nothing is held for job {job_id}")
+
+
+def _change(
+    connection: Connection,
+    account_id: UUID,
+    kind: Literal["top_up", "adjust"],
+    amount: int,
+    reference: str,
+    *,
+    reason: str | None,
+    by: str,
+) -> Balance:
+    """Let stamps come in from outside, or go there; the account is locked before anything is asked."""
+    available: int = connection.execute(
+        text("select available from accounts where id = :id for no key update"),
+        {"id": account_id},
+    ).scalar_one()
+    before = connection.execute(
+        text(
+            "select kind, case target when 'outside' then -amount else amount end as amount"
+            " from ledger_entries where account_id = :id and reference = :reference"
+        ),
+        {"id": account_id, "reference": reference},
+    ).one_or_none()
+    if before is None:
+        if available + amount < 0:
+            raise OverdrawnError(available, -amount)
+        connection.execute(
+            text(
+                "with moved as (update accounts set topped_up = topped_up + :amount,"
+                " available = available + :amount where id = :id returning id)"
+                " insert into ledger_entries"
+                " (account_id, kind, source, target, amount, reference, reason, by)"
+                " select id, :kind, :source, :target, abs(:amount), :reference, :reason, :by"
+                " from moved"
+            ),
+            {
+                "id": account_id,
+                "kind": kind,
+                "source": "outside" if amount > 0 else "available",
+                "target": "available" if amount > 0 else "outside",
+                "amount": amount,
+                "reference": reference,
+                "reason": reason,
+                "by": by,
+            },
+        )
+    elif (before.kind, before.amount) != (kind, amount):
+        raise ReferenceReusedError(
+            f"'{reference}' was used before: {before.kind.replace('_', ' ')} of {before.amount}"
+        )
+    return balance(connection, account_id)

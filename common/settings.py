@@ -62,6 +62,12 @@ class Settings(BaseSettings):
     lease_seconds: int = Field(
         60, ge=5, description="How long a worker may hold a job before another may take it."
     )
+    quota_low_stamps: int = Field(
+        100,
+        ge=0,
+        description="A partner is told when fewer live stamps are left; 0: never. An account may"
+        " have a number of its own.",
+    )
     webhook_allow_private: bool = Field(
         False,
         description="Let webhooks go to http:// and to private or loopback addresses (tests, laptops).",

@@ -126,6 +126,7 @@ app.conf.update(
         "upgrade": {"task": "stampede.upgrade", "schedule": 5.0, "options": {"expires": 30}},
         "recount": {"task": "stampede.recount", "schedule": 30.0, "options": {"expires": 30}},
         "forget": {"task": "stampede.forget", "schedule": 600.0, "options": {"expires": 600}},
+        "quotas": {"task": "stampede.quotas", "schedule": 30.0, "options": {"expires": 30}},
         "inbox": {"task": "stampede.inbox", "schedule": 300.0, "options": {"expires": 300}},
     },
 )
@@ -198,6 +199,12 @@ def recount() -> None:
 def forget() -> None:
     """Drop idempotency keys that are too old to count."""
     PARTS.caretaker.forget_idempotency_keys()
+
+
+@app.task(name="stampede.quotas")
+def quotas() -> None:
+    """Tell partners whose quota ran low."""
+    PARTS.caretaker.look_at_quotas()
 
 
 @app.task(name="stampede.inbox")

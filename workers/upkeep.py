@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from celery import Celery
 from sqlalchemy import text
 
-from common import jobs, lanes, outbox
+from common import jobs, lanes, outbox, quota_notices
 from common.database import Database
 from common.documents import Documents
 from common.pace import LanePace, Pace
@@ -124,6 +124,28 @@ class Caretaker:
             ).rowcount
         self._note("idempotency key forgotten", dropped)
         return dropped
+
+    def look_at_quotas(self) -> int:
+        """Tell partners whose quota ran low, once each; returns how many."""
+        low_at = self._settings.quota_low_stamps
+        with self._database.transaction() as connection:
+            due = quota_notices.out_of_date(connection, low_at=low_at, limit=ROUND)
+        told = 0
+        for account_id in due:
+            with self._database.transaction() as connection:
+                notice = quota_notices.look(connection, account_id, low_at=low_at)
+            if notice is None:
+                continue
+            told += 1
+            log.warning(
+                "quota low",
+                partner_id=str(notice.partner_id),
+                available=notice.available,
+                low_at=notice.low_at,
+            )
+            lanes.publish_deliveries(self._app, notice.deliveries)
+        self._note("quota low", told)
+        return told
 
     def clear_inbox(self) -> int:
         """Remove uploads whose client has long left, and which a crash left behind; returns how many."""

@@ -1,8 +1,8 @@
 """`stampede …`: the command line. Every command says in one sentence what went wrong, if it did.
 
-machine.py       up, demo               accounts.py   partner, key, quota
-jobs.py          job, audit             checks.py     verify
-stamps.py        keys, design
+machine.py       up, demo               accounts.py   partner, key
+jobs.py          job, audit             quotas.py     quota
+stamps.py        keys, design           checks.py     verify
 surroundings.py  what every command stands on
 """
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from deploy.cli import accounts, checks, jobs, machine, stamps
+from deploy.cli import accounts, checks, jobs, machine, quotas, stamps
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -43,7 +43,7 @@ for command in (
     machine.demo,
     accounts.partner,
     accounts.key,
-    accounts.quota,
+    quotas.quota,
     jobs.job,
     jobs.audit_command,
     checks.verify,

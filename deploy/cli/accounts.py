@@ -1,14 +1,13 @@
-"""`stampede partner`, `key` and `quota`: who submits by API, with which keys, and how much."""
+"""`stampede partner` and `key`: who submits by API, and with which keys."""
 
-from dataclasses import asdict
 from uuid import UUID
 
 import click
 from sqlalchemy import Connection
 
-from common import accounts, ledger, partners
+from common import partners
 from common.partners import Mode
-from deploy.cli.surroundings import operator, transaction
+from deploy.cli.surroundings import transaction
 
 
 @click.group()
@@ -37,7 +36,7 @@ def key() -> None:
 def key_issue(name: str, mode: str, label: str) -> None:
     """Make a key for a partner. It is shown this once and kept only as a digest."""
     with transaction() as connection:
-        owner = _partner(connection, name)
+        owner = find_partner(connection, name)
         issued = partners.issue_key(
             connection, partner_id=owner.id, mode=Mode(mode), label=label or name
         )
@@ -56,36 +55,8 @@ def key_revoke(key_id: UUID) -> None:
     click.echo(f"{key_id}  revoked")
 
 
-@click.group()
-def quota() -> None:
-    """Quota of partners, counted in stamps."""
-
-
-@quota.command("topup")
-@click.option("--partner", "name", required=True, help="The partner's name.")
-@click.option("--amount", type=click.IntRange(1, 1_000_000_000), required=True, help="Stamps.")
-@click.option("--reference", required=True, help="Name of the payment; counts once.")
-def quota_topup(name: str, amount: int, reference: str) -> None:
-    """Add stamps to a partner's live quota. The same reference again changes nothing."""
-    try:
-        with transaction() as connection:
-            balance = ledger.top_up(
-                connection,
-                account_id=_account(connection, name, Mode.LIVE),
-                amount=amount,
-                reference=reference,
-                by=operator(),
-            )
-    except ledger.ReferenceReusedError as error:
-        raise click.ClickException(str(error)) from error
-    click.echo(", ".join(f"{what} {count}" for what, count in asdict(balance).items()))
-
-
-def _account(connection: Connection, name: str, mode: Mode) -> UUID:
-    return accounts.of_partner(connection, partner_id=_partner(connection, name).id, mode=mode)
-
-
-def _partner(connection: Connection, name: str) -> partners.Partner:
+def find_partner(connection: Connection, name: str) -> partners.Partner:
+    """Return the partner of this name; a command ends with one sentence where there is none."""
     try:
         return partners.find_by_name(connection, name)
     except partners.UnknownPartnerError as error:

@@ -15,7 +15,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from sqlalchemy import Connection, text
+from sqlalchemy import text
 
 from common import audit, jobs, ledger, partners
 from common.database import Database
@@ -327,19 +327,16 @@ def test_the_quota_is_right_when_many_spend_it_at_once(
     assert_clean(db)
 
 
-def top_up(connection: Connection, account: Account, amount: int) -> ledger.Balance:
-    return ledger.top_up(
-        connection, account_id=account.id(), amount=amount, reference="r", by="tests"
-    )
-
-
 def test_a_top_up_counts_once_per_reference(db: Database, account: Account) -> None:
-    with db.transaction() as connection:
-        top_up(connection, account, 50)
-        again = top_up(connection, account, 50)
-    assert again.topped_up == 150
-    with pytest.raises(ledger.ReferenceReusedError), db.transaction() as connection:
-        top_up(connection, account, 51)
+    def top_up(amount: int) -> int:
+        with db.transaction() as connection:
+            return ledger.top_up(
+                connection, account_id=account.id(), amount=amount, reference="r", by="tests"
+            ).topped_up
+
+    assert [top_up(50), top_up(50)] == [150, 150]
+    with pytest.raises(ledger.ReferenceReusedError):
+        top_up(51)
 
 
 def test_any_order_of_events_leaves_the_books_balanced(

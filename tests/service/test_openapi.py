@@ -99,6 +99,7 @@ def test_answers_have_the_shape_that_is_described(
     fits("JobPage", client.get("/v1/jobs", headers=account.live).json)
     fits("Job", client.post(f"{url}/cancel", headers=account.live).json)
     fits("QuotaState", client.get("/v1/quota", headers=account.live).json)
+    fits("LedgerPage", client.get("/v1/quota/ledger", headers=account.live).json)
     fits("PaceState", client.get("/v1/pace").json)
     fits("JsonWebKeySet", client.get("/.well-known/jwks.json").json)
     fits("SerialFacts", client.get(f"/v1/serials/{accepted['serial']}").json)

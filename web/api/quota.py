@@ -1,14 +1,19 @@
-"""`/v1/quota`: what the caller may still have stamped."""
+"""`/v1/quota`: what the caller may still have stamped, and every entry that says why."""
 
 from dataclasses import asdict
-from typing import Literal
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
 
-from flask import Blueprint, Response
-from pydantic import BaseModel, Field
+from flask import Blueprint, Response, request
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
-from common import ledger
+from common import ledger, statements
 from common.partners import Mode
-from web.answers import json_answer
+from common.problems import Code, ProblemError
+from common.statements import Entry, EntryKind, Side
+from web.answers import field_problem, json_answer
+from web.api.representations import rfc3339
 from web.callers import caller
 from web.openapi import Answers, Operation, described
 from web.parts import parts
@@ -30,6 +35,49 @@ class QuotaState(BaseModel):
     captured: int
 
 
+class LedgerEntry(BaseModel):
+    """Stamps that went from one side of the account to another."""
+
+    id: str
+    kind: EntryKind
+    amount: int = Field(description="Stamps, always above zero.")
+    source: Side = Field(alias="from", description="Which side they left.")
+    target: Side = Field(alias="to", description="Which side they went to.")
+    job_id: UUID | None = Field(description="The job that they were held for.")
+    reference: str | None = Field(description="Of a top-up or an adjustment; counts once.")
+    reason: str | None = Field(description="Of an adjustment.")
+    at: datetime
+
+
+class LedgerPage(BaseModel):
+    """Some entries, newest first."""
+
+    object: Literal["list"]
+    data: list[LedgerEntry]
+    next_cursor: str | None = Field(description="Send as `cursor` for the entries after these.")
+
+
+class LedgerQuery(BaseModel):
+    """Filters of the ledger."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    limit: Annotated[int, Field(ge=1, le=100, description="Entries in one answer.")] = 20
+    cursor: Annotated[
+        str | None, Field(max_length=64, description="`next_cursor` of the answer before.")
+    ] = None
+    at_from: Annotated[
+        AwareDatetime | None,
+        Field(alias="from", description="Only entries made at or after this (RFC 3339)."),
+    ] = None
+    at_before: Annotated[
+        AwareDatetime | None,
+        Field(alias="before", description="Only entries made before this (RFC 3339)."),
+    ] = None
+    kind: Annotated[EntryKind | None, Field(description="Only entries of this kind.")] = None
+    job_id: Annotated[UUID | None, Field(description="Only entries of this job.")] = None
+
+
 @blueprint.get("")
 @described(
     Operation(
@@ -46,3 +94,59 @@ def show() -> Response:
     return json_answer(
         {"mode": asking.mode, "unlimited": asking.mode is Mode.TEST} | asdict(balance)
     )
+
+
+@blueprint.get("/ledger")
+@described(
+    Operation(
+        tag="Quota",
+        summary="List the entries of the quota, newest first",
+        description="Entries are never changed or deleted. What they add up to by side is the "
+        "account: `topped_up` is what came from `outside` less what went there.",
+        query=LedgerQuery,
+        answers={200: Answers(description="Some entries.", model=LedgerPage)},
+        problems=(Code.CURSOR_INVALID, Code.FIELD_UNKNOWN, Code.FIELD_INVALID),
+    )
+)
+def entries() -> Response:
+    """Return a page of the entries of the key's account."""
+    asking = caller()
+    try:
+        query = LedgerQuery.model_validate(request.args.to_dict())
+    except ValidationError as error:
+        problem = field_problem(error)
+        if any(e["loc"] == ("cursor",) for e in error.errors()):
+            problem = ProblemError(Code.CURSOR_INVALID)
+        raise problem from error
+    with parts().database.transaction() as connection:
+        page = statements.page(
+            connection,
+            account_id=asking.account_id,
+            limit=query.limit,
+            cursor=query.cursor,
+            at_from=query.at_from,
+            at_before=query.at_before,
+            kind=query.kind,
+            job_id=query.job_id,
+        )
+    return json_answer(
+        {
+            "object": "list",
+            "data": [_entry_json(entry) for entry in page.entries],
+            "next_cursor": page.next_cursor,
+        }
+    )
+
+
+def _entry_json(entry: Entry) -> dict[str, Any]:
+    return {
+        "id": str(entry.id),
+        "kind": entry.kind,
+        "amount": entry.amount,
+        "from": entry.source,
+        "to": entry.target,
+        "job_id": None if entry.job_id is None else str(entry.job_id),
+        "reference": entry.reference,
+        "reason": entry.reason,
+        "at": rfc3339(entry.at),
+    }
