@@ -2,7 +2,8 @@
 
     jobs/            the job: its states, and the ways from one to the next; reading jobs
     placements.py    where its stamps are wanted       levels.py, upgrades.py  what its signature brings along
-    accounts.py, ledger.py                             who owns jobs and stamps, and double entry of these
+    accounts.py, ledger.py, statements.py              who owns jobs and stamps, and double entry of these
+    quota_notices.py                                   who is told that stamps run low
     serials.py, codes.py                               serial numbers, and their codes
     partners.py      partners and API keys             idempotency.py          the same request twice
     receipts.py, jwks.py, links.py                     proof of arrival, public keys, status links

@@ -2,7 +2,8 @@
 
 Every connection is a process of its own with one connection to one database. `hot` is all of them on one
 account; `spread`, the floor, is the same work in the same run with an account for each. A settlement
-is the whole finish of a job. The database's own count of deadlocks must not have moved.
+is the whole finish of a job. CPU milliseconds are those of a connection's process and of its backend
+together, so they hold on a busy machine too. The database's own count of deadlocks must be 0.
 
 Example: python -m tests.bench.ledger --json
 """
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
+from statistics import median
 from uuid import UUID
 
 from sqlalchemy import text
@@ -27,6 +29,7 @@ from common.jobs import Claim, NewJob, Result
 from common.partners import Mode
 from common.placements import Placement
 from deploy.servers import embedded_postgres
+from tests.bench.processes import cpu_seconds
 
 STAMPS = 10_000_000
 WARM_UP = 50
@@ -43,10 +46,12 @@ class Owner:
 
 @dataclass(frozen=True)
 class Pace:
-    """Transactions a second, of all connections together."""
+    """Transactions a second, of all connections together, and CPU milliseconds for each."""
 
     holds_per_s: float
     settles_per_s: float
+    hold_cpu_ms: float
+    settle_cpu_ms: float
 
 
 def make_owner(db: Database) -> Owner:
@@ -99,16 +104,18 @@ def work(
     db = Database(url, pool_size=1)
     for _ in range(WARM_UP):
         accept(db, owner)
+    backend = backend_of(db)
     together.wait()
-    began = time.perf_counter()
+    began, spent = time.perf_counter(), cpu(backend)
     made = []
     while time.perf_counter() - began < seconds:
         made.append(accept(db, owner))
     holds = len(made) / (time.perf_counter() - began)
+    hold_cpu = (cpu(backend) - spent) * 1000 / len(made)
     together.wait()
     claims = [claim(db, job_id) for job_id in made]
     together.wait()
-    began = time.perf_counter()
+    began, spent = time.perf_counter(), cpu(backend)
     settled = 0
     for claimed in claims:
         if time.perf_counter() - began >= seconds:
@@ -118,8 +125,20 @@ def work(
                 raise SystemExit(f"{claimed.job_id} could not be finished")
         settled += 1
     settles = settled / (time.perf_counter() - began)
+    settle_cpu = (cpu(backend) - spent) * 1000 / settled
     db.close()
-    out.put(Pace(holds, settles))
+    out.put(Pace(holds, settles, hold_cpu, settle_cpu))
+
+
+def backend_of(db: Database) -> int:
+    """Return the process id of the server's end of the one connection."""
+    with db.transaction() as connection:
+        return int(connection.execute(text("select pg_backend_pid()")).scalar_one())
+
+
+def cpu(backend: int) -> float:
+    """Return the CPU seconds of this process and of its backend."""
+    return time.process_time() + cpu_seconds(backend)
 
 
 def measure(url: str, owners: list[Owner], seconds: float) -> Pace:
@@ -135,7 +154,12 @@ def measure(url: str, owners: list[Owner], seconds: float) -> Pace:
     paces = [out.get(timeout=60 + 10 * seconds) for _ in processes]
     for process in processes:
         process.join()
-    return Pace(sum(p.holds_per_s for p in paces), sum(p.settles_per_s for p in paces))
+    return Pace(
+        sum(p.holds_per_s for p in paces),
+        sum(p.settles_per_s for p in paces),
+        median(p.hold_cpu_ms for p in paces),
+        median(p.settle_cpu_ms for p in paces),
+    )
 
 
 def deadlocks(db: Database) -> int:
@@ -174,6 +198,9 @@ def main() -> None:
             "spread_holds_per_s": round(spread.holds_per_s, 1),
             "settles_per_s": round(hot.settles_per_s, 1),
             "spread_settles_per_s": round(spread.settles_per_s, 1),
+            "hot_hold_cpu_ms": round(hot.hold_cpu_ms, 2),
+            "spread_hold_cpu_ms": round(spread.hold_cpu_ms, 2),
+            "settle_cpu_ms": round(hot.settle_cpu_ms, 2),
             "deadlocks": deadlocks(db),
         }
         db.close()

@@ -174,11 +174,6 @@ def test_a_document_that_is_not_stamped_yet_is_not_ready(
     assert int(response.headers["Retry-After"]) >= 1
 
 
-def test_a_test_key_has_no_quota_to_lose(client: FlaskClient, account: Account) -> None:
-    quota = client.get("/v1/quota", headers=account.test).json
-    assert (quota["mode"], quota["unlimited"]) == ("test", True)
-
-
 def test_a_serial_tells_the_public_nothing_about_its_owner(
     client: FlaskClient, submit: Submit
 ) -> None:

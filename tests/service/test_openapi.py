@@ -131,4 +131,4 @@ def test_made_up_requests_never_break_a_promise(app: Flask, account: Account) ->
         described: Any = operation
         bounded(given(case=described.ok().as_strategy())(holds))()
         tried += 1
-    assert tried == 15
+    assert tried == 16

@@ -15,7 +15,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import text
 from standardwebhooks.webhooks import Webhook
 
-from common import jobs
+from common import jobs, quota_notices
 from common.database import Database
 from common.partners import Mode
 from common.settings import WebSettings, WorkerSettings
@@ -167,6 +167,22 @@ def test_a_receiver_that_fails_is_tried_again_with_the_same_message(
     Webhook(endpoint["secret"]).verify(second_body, second)
     courier.deliver(delivery.id)
     assert len(receiver.of_job(job)) == 2, "delivered once is enough"
+
+
+def test_a_low_quota_is_told_without_a_job(
+    client: FlaskClient, account: Account, receiver: Receiver, db: Database, courier: Courier
+) -> None:
+    endpoint = register(client, account.live, receiver.url)
+    accept(db, new_job(account))
+    with db.transaction() as connection:
+        notice = quota_notices.look(connection, account.id(), low_at=100)
+    assert notice is not None
+    (delivery,) = notice.deliveries
+    courier.deliver(delivery)
+    ((headers, body),) = receiver.got
+    told = Webhook(endpoint["secret"]).verify(body, headers)
+    assert told["type"] == "quota.low"
+    assert told["data"] == {"mode": "live", "available": 99, "low_at": 100}
 
 
 def make_due(db: Database, job: str) -> None:
