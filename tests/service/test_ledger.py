@@ -20,7 +20,7 @@ from hypothesis.stateful import (
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from common import jobs, ledger, statements
+from common import audit, jobs, ledger, statements
 from common.database import Database
 from common.identifiers import new_id
 from common.ledger import Balance
@@ -225,6 +225,28 @@ def test_the_database_itself_refuses_an_entry_that_makes_no_sense(
             ),
             {"id": account.id(), "job": job_id},
         )
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "update accounts set held = held + 1, available = available - 1 where id = :id",
+        "update accounts set captured = captured + 1, held = held - 1 where id = :id",
+        "update accounts set topped_up = topped_up + 1, available = available + 1 where id = :id",
+        "insert into ledger_entries (account_id, kind, source, target, amount, reference)"
+        " values (:id, 'top_up', 'outside', 'available', 1, 'never paid')",
+    ],
+)
+def test_the_audit_finds_an_account_that_is_not_the_sum_of_its_entries(
+    db: Database, account: Account, damage: str
+) -> None:
+    accept(db, new_job(account))
+    with db.engine.connect() as connection:
+        connection.execute(text(damage), {"id": account.id()})
+        query = audit.RULES["every side of an account is the sum of its entries"]
+        assert connection.execute(text(query)).scalars().all() == [account.id()]
+        connection.rollback()
+    assert_clean(db)
 
 
 def test_a_job_is_settled_once_one_way_or_the_other(db: Database, account: Account) -> None:

@@ -137,6 +137,10 @@ def test_what_was_never_held_cannot_be_settled(db: Database, account: Account) -
             "every job holds once, one for each stamp, in the account that owns it",
         ),
         (
+            "update jobs set mode = 'test' where id = :id",
+            "a job's partner and mode are its account's",
+        ),
+        (
             "insert into ledger_entries (account_id, kind, source, target, amount, job_id)"
             " select account_id, 'release', 'held', 'available', 2, id from jobs where id = :id",
             "what is captured or released is all that was held, in the same account",

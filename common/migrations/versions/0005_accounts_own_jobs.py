@@ -88,7 +88,7 @@ def _accounts() -> None:
     # The statements that fill a column by rewriting its table take a function, but no subquery.
     op.execute(
         "create function pg_temp.account_of(partner uuid, its_mode text) returns uuid"
-        " language sql stable as 'select id from public.accounts"
+        " language sql stable as 'select id from accounts"
         " where partner_id = partner and mode = its_mode'"
     )
 
