@@ -34,10 +34,25 @@ class Audit:
 
 
 RULES: dict[str, str] = {
-    "every job has one serial for each stamp, numbered from 1": """
+    "every job has one serial for each stamp, numbered from 1, unless it waits for them or gave them"
+    " back": """
         select j.id from jobs j left join serials s on s.job_id = j.id group by j.id
-        having count(s.serial) <> jsonb_array_length(j.placements)
-            or max(s.position) <> count(s.serial)""",
+        having case when count(s.serial) = 0
+            then j.waiting_for is null and not (j.state in ('failed', 'cancelled')
+                and j.mode = 'live' and exists (select from serial_imports))
+            else j.waiting_for is not null or max(s.position) <> count(s.serial)
+                or count(s.serial) <> jsonb_array_length(j.placements) end""",
+    "no serial is in stock that a job has": """
+        select serial from serial_stock join serials using (serial)""",
+    "every imported serial is of a known import": """
+        select serial from (select serial, import_id from serials where import_id is not null
+            union all select serial, import_id from serial_stock) imported
+        where not exists (select from serial_imports i where i.id = imported.import_id)""",
+    "no more serials of an import are about than it added": """
+        select i.id from serial_imports i left join (
+            select import_id from serials where import_id is not null
+            union all select import_id from serial_stock) about on about.import_id = i.id
+        group by i.id having count(about.import_id) <> i.added""",
     "a serial's mode is its job's": """
         select s.serial from serials s join jobs j on j.id = s.job_id where s.mode <> j.mode""",
     "a serial is affixed exactly where its job is stamped": """
@@ -91,7 +106,8 @@ RULES: dict[str, str] = {
         select id from jobs where state = 'stamping' and lease_until < now() - interval '15 minutes'
         """,
     "no queued job is out of the relay's sight": """
-        select id from jobs where state = 'queued' and publish_at is null""",
+        select id from jobs where state = 'queued' and publish_at is null
+            and waiting_for is null""",
 }
 
 

@@ -14,7 +14,7 @@ from common.identifiers import new_id
 
 
 class EventType(StrEnum):
-    """The names of what can happen: to a job, or to a partner's quota."""
+    """The names of what can happen: to a job, to a partner's quota, or to the stock of serials."""
 
     ACCEPTED = "job.accepted"
     STAMPED = "job.stamped"
@@ -22,6 +22,8 @@ class EventType(StrEnum):
     CANCELLED = "job.cancelled"
     UPGRADED = "job.upgraded"
     QUOTA_LOW = "quota.low"
+    # Of no job and no partner: for whoever runs the service.
+    SERIALS_LOW = "serials.low"
 
 
 # A partner asked for the job, so its acceptance is not told again by webhook.

@@ -76,12 +76,14 @@ class Wait:
 
     position: int | None
     seconds_left: int | None
+    # When to ask again where no time can be told, in seconds.
+    ask_again: int = 2
 
     @property
     def retry_after(self) -> int:
         """Return after how many seconds to ask again: a quarter of the wait, 1 to 30."""
         if self.seconds_left is None:
-            return 2
+            return self.ask_again
         return max(1, min(30, math.ceil(self.seconds_left / 4)))
 
 
@@ -121,6 +123,8 @@ class Entry:
 
 
 UNKNOWN = Wait(None, None)
+# In no lane yet, and nothing is measured that could tell when it will be.
+HELD_UP = Wait(None, None, ask_again=30)
 # Away, still loading, out of memory, a replica: whatever it says, the counters can wait.
 _UNREACHABLE = redis.RedisError
 

@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from common import codes
 from common.levels import Level
+from common.serials import Format, Supply
 
 ENV_FILE_NAME = "stampede.env"
 # Twenty stamps of the largest design, at the highest level, twice over, come to half of it.
@@ -77,6 +78,21 @@ class Settings(BaseSettings):
         ge=1,
         description="How long a queued job may be missing from the broker before it is sent again.",
     )
+    serial_length: int = Field(
+        22, description="Characters of generated serials, 18 to 24 (docs/serials.md)."
+    )
+    serial_prefix: str = Field("S", description="What generated live serials begin with.")
+    serial_source: Literal["generated", "imported"] = Field(
+        "generated", description="Live serials are made here, or come from the issuer's lists."
+    )
+    serials_of_failed_jobs: Literal["void", "reuse"] = Field(
+        "reuse",
+        description="Imported serials of jobs that end without a stamp: retired, or back in stock."
+        " Generated ones are always retired.",
+    )
+    serial_stock_low: int = Field(
+        10_000, ge=0, description="Fewer imported serials in stock than this are told as an event."
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["json", "console"] = "json"
 
@@ -85,6 +101,24 @@ class Settings(BaseSettings):
     def _without_final_slash(cls, address: str) -> str:
         codes.require_room(address)
         return address.rstrip("/")
+
+    @model_validator(mode="after")
+    def _serials_can_be_made(self) -> Self:
+        _ = self.serial_format
+        return self
+
+    @property
+    def serial_format(self) -> Format:
+        """Return how generated serials are written."""
+        return Format(self.serial_length, self.serial_prefix)
+
+    def serial_supply(self) -> Supply:
+        """Return where new jobs' serials come from; a process makes one and keeps it."""
+        return Supply(
+            self.serial_format,
+            source=self.serial_source,
+            reuse=self.serials_of_failed_jobs == "reuse",
+        )
 
     @classmethod
     def load(cls) -> Self:

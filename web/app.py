@@ -53,6 +53,7 @@ def create_app(settings: WebSettings | None = None) -> Flask:
             codes=PublishedKeys(settings.code_public_keys_file.read_bytes()),
             links=StatusLinks(settings),
             celery=celery,
+            supply=settings.serial_supply(),
             asker=Asker(settings=settings, documents=store, celery=celery),
         ).install()
     for blueprint in (

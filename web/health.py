@@ -86,6 +86,8 @@ class Queue(Collector):
                 text(
                     "select (select count(*) from jobs where state = 'queued') as queued,"
                     " (select count(*) from jobs where state = 'stamping') as stamping,"
+                    " (select count(*) from jobs where waiting_for = 'serials')"
+                    " as waiting_for_serials,"
                     " (select count(*) from deliveries where state = 'pending') as deliveries"
                 )
             ).one()

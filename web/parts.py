@@ -12,6 +12,7 @@ from common.links import StatusLinks
 from common.pace import Pace
 from common.receipts import ReceiptSigner
 from common.replies import Asker
+from common.serials import Supply
 from common.settings import WebSettings
 
 _KEY = "stampede"
@@ -29,6 +30,7 @@ class Parts:
     codes: PublishedKeys
     links: StatusLinks
     celery: Celery
+    supply: Supply
     asker: Asker
 
     def install(self) -> None:

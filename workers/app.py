@@ -124,6 +124,7 @@ app.conf.update(
         "relay": {"task": "stampede.relay", "schedule": 5.0, "options": {"expires": 30}},
         "leases": {"task": "stampede.leases", "schedule": 5.0, "options": {"expires": 30}},
         "upgrade": {"task": "stampede.upgrade", "schedule": 5.0, "options": {"expires": 30}},
+        "serials": {"task": "stampede.serials", "schedule": 5.0, "options": {"expires": 30}},
         "recount": {"task": "stampede.recount", "schedule": 30.0, "options": {"expires": 30}},
         "forget": {"task": "stampede.forget", "schedule": 600.0, "options": {"expires": 600}},
         "quotas": {"task": "stampede.quotas", "schedule": 30.0, "options": {"expires": 30}},
@@ -187,6 +188,13 @@ def leases() -> None:
 def upgrade() -> None:
     """Bring stored files the timestamp that they had to do without."""
     PARTS.upgrader.upgrade_due()
+
+
+@app.task(name="stampede.serials")
+def serials() -> None:
+    """Give serials to jobs that wait for them, and say when the stock runs low."""
+    PARTS.caretaker.serve_waiting()
+    PARTS.caretaker.watch_stock()
 
 
 @app.task(name="stampede.recount")

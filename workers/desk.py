@@ -105,5 +105,10 @@ def check(question_id: str) -> None:
 def preview(question_id: str) -> None:
     """Draw stamps on one file, unsigned."""
     with about(question_id=question_id):
-        work = partial(previewing.answer, face_value=SETTINGS.face_value, design=PARTS.design)
+        work = partial(
+            previewing.answer,
+            face_value=SETTINGS.face_value,
+            serial_length=SETTINGS.serial_length,
+            design=PARTS.design,
+        )
         PARTS.bounded_desk.serve(UUID(question_id), work)

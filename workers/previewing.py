@@ -4,7 +4,6 @@ import base64
 from datetime import UTC, datetime
 from typing import Any
 
-from common import serials
 from common.placements import Placement
 from common.problems import Code, ProblemError
 from common.replies import ANSWER_BYTES
@@ -19,7 +18,12 @@ _FACTS_BYTES = 64 * 1024
 
 
 def answer(
-    document: bytes, asked: dict[str, Any], *, face_value: int, design: Design | None
+    document: bytes,
+    asked: dict[str, Any],
+    *,
+    face_value: int,
+    serial_length: int,
+    design: Design | None,
 ) -> dict[str, Any]:
     """Answer the question of a preview: the boxes of the stamps, and each page that carries one.
 
@@ -27,12 +31,15 @@ def answer(
         document: the file.
         asked: `stamps`, the placements as the API has them.
         face_value: in rupiah.
+        serial_length: characters of a serial, as far as that is known beforehand.
         design: the issuer's own, if any.
 
     Raises:
         ProblemError: whatever would fail a job with these placements, by the same codes.
     """
-    stamps = [_stamp(Placement.model_validate(p), face_value) for p in asked["stamps"]]
+    stamps = [
+        _stamp(Placement.model_validate(p), face_value, serial_length) for p in asked["stamps"]
+    ]
     try:
         return _as_json(_small_enough(document, stamps, design))
     except SealingError as error:
@@ -53,10 +60,10 @@ def _small_enough(document: bytes, stamps: list[Stamp], design: Design | None) -
     raise ProblemError(Code.DOCUMENT_UNPROCESSABLE, facts={"reason": "pictures too large"})
 
 
-def _stamp(placement: Placement, face_value: int) -> Stamp:
+def _stamp(placement: Placement, face_value: int, serial_length: int) -> Stamp:
     """Return a stamp as a job would get it; what it says in place of a serial is the drawing's."""
     return Stamp(
-        serial="X" * serials.LENGTH,
+        serial="X" * serial_length,
         qr_text="",
         face_value=face_value,
         date=datetime.now(UTC).astimezone(WIB).date(),

@@ -3,6 +3,8 @@
 Every round is bounded, safe to run twice and beside itself.
 """
 
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from celery import Celery
@@ -11,13 +13,16 @@ from sqlalchemy import text
 from common import jobs, lanes, outbox, quota_notices
 from common.database import Database
 from common.documents import Documents
-from common.pace import LanePace, Pace
+from common.pace import Entry, LanePace, Pace
+from common.serials import low
 from common.settings import WorkerSettings
 from common.telemetry import FINISHED, UPKEEP, logger
 
 log = logger(__name__)
 
 ROUND = 500
+# For what goes on as long as there is some: other rounds want to be had in between.
+ROUND_SECONDS = 3.0
 IDEMPOTENCY_KEY_HOURS = 24
 DELIVERY_RESEND_SECONDS = 5.0
 # Far longer than any client waits for an answer about its file.
@@ -35,6 +40,7 @@ class Caretaker:
         documents: Documents,
         pace: Pace,
         app: Celery,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Take the parts; nothing is opened here."""
         self._settings = settings
@@ -42,6 +48,8 @@ class Caretaker:
         self._documents = documents
         self._pace = pace
         self._app = app
+        self._clock = clock
+        self._supply = settings.serial_supply()
         self._seen: dict[str, LanePace] = {}
 
     def relay_jobs(self) -> int:
@@ -88,12 +96,60 @@ class Caretaker:
             self.relay_jobs()
         return requeued + len(failed)
 
+    def serve_waiting(self) -> int:
+        """Give serials to jobs that wait for them, for a few seconds; returns how many got theirs."""
+        until, count = self._clock() + ROUND_SECONDS, 0
+        while self._clock() < until:
+            served = self._serve_some()
+            if not served:
+                break
+            count += served
+            self.relay_jobs()
+        self._note("job got its serials", count)
+        return count
+
+    def _serve_some(self) -> int:
+        """Serve some jobs; their lanes count them from now on, unless that is rolled back."""
+        entered: list[Entry] = []
+
+        def enter(lane: str) -> int | None:
+            entry = self._pace.enter((lane,))
+            entered.append(entry)
+            return entry.ticket
+
+        try:
+            with self._database.transaction() as connection:
+                return jobs.serve_waiting(connection, self._supply, limit=ROUND, enter=enter)
+        except Exception:
+            for entry in entered:
+                if entry.ticket is not None:
+                    self._pace.leave(entry.lane, taken_up=False)
+            raise
+
+    def watch_stock(self) -> bool:
+        """Tell once that imported serials run low; returns whether this call did."""
+        if self._settings.serial_source != "imported":
+            return False
+        below = self._settings.serial_stock_low
+        with self._database.transaction() as connection:
+            found = low.tell(connection, below=below)
+        if found is None:
+            return False
+        log.warning(
+            "serials run low",
+            in_stock=found.in_stock,
+            below=below,
+            waiting_jobs=found.waiting_jobs,
+        )
+        return True
+
     def recount(self) -> None:
         """Set the lanes' counters right from the database."""
         with self._database.transaction() as connection:
             counted = connection.execute(
                 text(
-                    "select lane, count(*) filter (where started_at is null) as queued,"
+                    "select lane, count(*) filter (where started_at is null"
+                    " and waiting_for is null) as queued,"
                     " max(ticket) as ticket from jobs where state = 'queued' group by lane"
                 )
             ).all()

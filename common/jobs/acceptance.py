@@ -6,25 +6,32 @@ from uuid import UUID
 import orjson
 from sqlalchemy import Connection, text
 
-from common import events, ledger, serials
+from common import events, ledger
 from common.events import EventType, Happened
-from common.jobs import ending
+from common.jobs import ending, waiting
 from common.jobs.life import Changed, NewJob, State
 from common.partners import Mode
+from common.serials import GENERATED, Supply
 
 
 def accept(
-    connection: Connection, jobs: Sequence[NewJob], *, publish_after_seconds: int
+    connection: Connection,
+    jobs: Sequence[NewJob],
+    *,
+    publish_after_seconds: int,
+    supply: Supply = GENERATED,
 ) -> list[list[str]]:
     """Take jobs of one account, all or none: rows, serials, events and holds.
 
     The caller's commit is the acceptance. A job more is a row more in the same four statements.
 
     Args:
+        supply: where their serials come from.
         publish_after_seconds: when the relay sends a job to its lane if nobody claimed it by then.
 
     Returns:
-        For each job the serials that its stamps will carry, in the order of their placements.
+        For each job the serials that its stamps will carry, in the order of their placements; none
+        when the stock has run out, and the job waits for some.
 
     Raises:
         ProblemError: `quota_too_small`.
@@ -67,7 +74,8 @@ def accept(
         },
     )
     stamps = {job.id: len(job.placements) for job in jobs}
-    reserved = serials.reserve(connection, mode=mode, stamps=stamps)
+    reserved = supply.reserve(connection, mode=mode, stamps=stamps)
+    waiting.hold_back(connection, [job_id for job_id, serials in reserved.items() if not serials])
     events.record_all(
         connection,
         [
@@ -87,14 +95,15 @@ def accept(
 
 
 def cancel(connection: Connection, *, account_id: UUID, job_id: UUID) -> Changed | None:
-    """End a queued job for its owner; the quota is given back.
+    """End a queued job for its owner, also while it waits for serials; the quota is given back.
 
     Returns:
         None when the job is not the account's, or not queued any more.
     """
     row = connection.execute(
         text(
-            "update jobs set state = 'cancelled', publish_at = null, finished_at = now()"
+            "update jobs set state = 'cancelled', publish_at = null, waiting_for = null,"
+            " finished_at = now()"
             " where id = :id and account_id = :account_id and state = 'queued'" + ending.RETURNING
         ),
         {"id": job_id, "account_id": account_id},

@@ -29,7 +29,7 @@ def claim(connection: Connection, job_id: UUID, *, lease_seconds: int) -> Claim 
             "update jobs set state = 'stamping', attempt = attempt + 1,"
             " lease_until = now() + make_interval(secs => :lease), publish_at = null,"
             " started_at = coalesce(started_at, now())"
-            " where id = :id and state = 'queued'"
+            " where id = :id and state = 'queued' and waiting_for is null"
             " returning id, account_id, partner_id, mode, attempt, lane, placements, document_sha256,"
             " external_reference, " + serials.OF_JOB
         ),

@@ -16,16 +16,19 @@ FAIL = (
     "update jobs set state = 'failed', lease_until = null, publish_at = null, finished_at = now(),"
     " problem_code = :code, problem_facts = cast(:facts as jsonb)"
 )
-RETURNING = " returning id, account_id, partner_id, mode, external_reference, " + serials.OF_JOB
+RETURNING = " returning id, account_id, partner_id, mode, external_reference"
 
 
 def settle_unstamped(
     connection: Connection, row: Row[Any], state: State, code: Code | None
 ) -> Changed:
-    """Give back what a job without a stamp held, retire its serials and tell its owner."""
+    """Give back what a job without a stamp held, retire its serials and tell its owner.
+
+    Serials that went back into the stock are told no more: they may soon be another job's.
+    """
     mode = Mode(row.mode)
-    serials.void(connection, job_id=row.id)
-    facts = facts_of(state, mode, row.serials, row.external_reference)
+    kept = serials.retire(connection, job_id=row.id)
+    facts = facts_of(state, mode, kept, row.external_reference)
     deliveries = events.record(
         connection,
         Happened(
@@ -48,8 +51,8 @@ def facts_of(
     return {
         "state": state,
         "mode": mode,
-        # The first one also by itself, as before a job could have several.
-        "serial": serials_[0],
+        # The first one also by itself, as before a job could have several; null while it has none.
+        "serial": serials_[0] if serials_ else None,
         "serials": serials_,
         "external_reference": external_reference,
     }

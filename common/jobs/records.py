@@ -5,6 +5,7 @@ import binascii
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import zip_longest
 from typing import Any
 from uuid import UUID
 
@@ -29,6 +30,7 @@ class JobRecord:
     ticket: int | None
     attempt: int
     lost_leases: int
+    waiting_for: str | None = None
     serials: Sequence[str]
     placements: Sequence[Mapping[str, Any]]
     external_reference: str | None
@@ -50,16 +52,16 @@ class JobRecord:
     finished_at: datetime | None
 
     @property
-    def serial(self) -> str:
-        """Return the first stamp's serial."""
-        return self.serials[0]
+    def serial(self) -> str | None:
+        """Return the first stamp's serial; None while the job has none, or has none any more."""
+        return self.serials[0] if self.serials else None
 
     @property
     def stamps(self) -> list[dict[str, Any]]:
         """Return each stamp's serial and where it goes, as JSON values."""
         return [
             {"serial": serial, "placement": placement}
-            for serial, placement in zip(self.serials, self.placements, strict=True)
+            for serial, placement in zip_longest(self.serials, self.placements)
         ]
 
 
@@ -72,8 +74,9 @@ class Page:
 
 
 _SELECT = f"""
-select id, account_id, partner_id, mode, state, lane, ticket, attempt, lost_leases, {serials.OF_JOB},
-       placements, external_reference, metadata, document_name, document_bytes, document_sha256,
+select id, account_id, partner_id, mode, state, lane, ticket, attempt, lost_leases, waiting_for,
+       {serials.OF_JOB}, placements, external_reference, metadata,
+       document_name, document_bytes, document_sha256,
        result_key, result_bytes, result_sha256,
        case when state = 'stamped' then coalesce(signature_level, 'B-B') end as signature_level,
        earlier_sha256,

@@ -40,6 +40,8 @@ jobs = Table(
     # When a queued job that is still queued is sent to the broker again.
     time_column("publish_at"),
     Column("publications", Integer, nullable=False, server_default="0"),
+    # What a queued job must have before it goes to its lane; null: nothing.
+    Column("waiting_for", Text),
     # Where each stamp goes: an array, in the order of the job's serials.
     Column("placements", JSONB, nullable=False),
     Column("external_reference", Text),
@@ -72,6 +74,11 @@ jobs = Table(
         "state in ('queued', 'stamping', 'stamped', 'failed', 'cancelled')", name="state"
     ),
     CheckConstraint("jsonb_typeof(placements) = 'array' and placements <> '[]'", name="placements"),
+    CheckConstraint(
+        "waiting_for is null or waiting_for = 'serials' and state = 'queued'"
+        " and publish_at is null",
+        name="waiting_for",
+    ),
     CheckConstraint("(state = 'stamping') = (lease_until is not null)", name="lease"),
     CheckConstraint("(state = 'stamped') = (result_key is not null)", name="result"),
     CheckConstraint("signature_level in ('B-B', 'B-T', 'B-LT')", name="signature_level"),
@@ -88,6 +95,7 @@ jobs = Table(
         postgresql_where=text("external_reference is not null"),
     ),
     Index("ix_jobs_upgrade_at", "upgrade_at", postgresql_where=text("upgrade_at is not null")),
+    Index("ix_jobs_waiting_for", "id", postgresql_where=text("waiting_for = 'serials'")),
     Index("ix_jobs_publish_at", "publish_at", postgresql_where=text("state = 'queued'")),
     Index("ix_jobs_queued_lane", "lane", "ticket", postgresql_where=text("state = 'queued'")),
     Index("ix_jobs_lease_until", "lease_until", postgresql_where=text("state = 'stamping'")),

@@ -3,6 +3,7 @@
 machine.py       up, demo               accounts.py   partner, key
 jobs.py          job, audit             quotas.py     quota
 stamps.py        keys, design           checks.py     verify
+serials.py       serials
 surroundings.py  what every command stands on
 """
 
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from deploy.cli import accounts, checks, jobs, machine, quotas, stamps
+from deploy.cli import accounts, checks, jobs, machine, quotas, serials, stamps
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -49,5 +50,6 @@ for command in (
     checks.verify,
     stamps.keys_command,
     stamps.design,
+    serials.serials,
 ):
     main.add_command(command)

@@ -264,13 +264,16 @@ def test_a_serial_that_was_never_given_out_is_told_from_a_mistyped_one(
 ) -> None:
     unknown = client.get(f"/v/{serials.generate(Mode.LIVE)}", headers=HTML)
     assert (unknown.status_code, "tidak pernah diterbitkan" in unknown.text) == (404, True)
-    mistyped = client.get("/v/<b>", headers=HTML)
-    assert (mistyped.status_code, "bukan nomor seri kami" in mistyped.text) == (404, True)
-    assert "<b>" not in mistyped.text.lower()
+    mistyped = client.get(f"/v/{serials.generate(Mode.LIVE)[:-1]}U", headers=HTML)
+    assert (mistyped.status_code, "Periksa kembali salinannya" in mistyped.text) == (404, True)
+    assert "bukan nomor seri kami" not in mistyped.text
+    odd = client.get("/v/<b>", headers=HTML)
+    assert (odd.status_code, "bukan nomor seri kami" in odd.text) == (404, True)
+    assert "<b>" not in odd.text.lower()
 
 
 def test_the_form_finds_a_pasted_address_and_keeps_the_language(client: FlaskClient) -> None:
-    answer = client.get("/verify", query_string={"serial": "https://x/V/sabc-o1?a=b", "lang": "en"})
+    answer = client.get("/verify", query_string={"serial": "https://x/V/sabc-01?a=b", "lang": "en"})
     assert (answer.status_code, answer.headers["Location"]) == (303, "/v/SABC01?lang=en")
 
 

@@ -11,7 +11,7 @@ from common import jobs, lanes
 from common.documents import MissingDocumentError
 from common.jobs import State, records
 from common.jobs.records import JobRecord
-from common.pace import UNKNOWN, Wait
+from common.pace import HELD_UP, UNKNOWN, Wait
 from common.problems import JOB_FAILURES, Code, ProblemError
 from common.telemetry import about, logger
 from web.answers import field_problem, json_answer, with_validator
@@ -190,7 +190,8 @@ def cancel(job_id: str) -> Response:
     job = _own(job_id)
     if changed is not None:
         log.info("cancelled", job_id=str(job.id))
-        if job.started_at is None:
+        # One that never had a ticket, such as one that waited for serials, was never counted.
+        if job.started_at is None and job.ticket is not None:
             parts().pace.leave(job.lane, taken_up=False)
         lanes.publish_deliveries(parts().celery, changed.deliveries)
     elif job.state is not State.CANCELLED:
@@ -289,4 +290,6 @@ def _own(job_id: str) -> JobRecord:
 def _wait(job: JobRecord) -> Wait:
     if job.state is not State.QUEUED:
         return UNKNOWN
+    if job.waiting_for is not None:
+        return HELD_UP
     return parts().pace.wait(job.lane, job.ticket)

@@ -84,7 +84,7 @@ def jwks() -> Response:
 def serial_facts(serial: str) -> Response:
     """Return the facts of a serial that was given out."""
     wanted = serial.upper()
-    if not serials.is_well_formed(wanted):
+    if not serials.may_be_ours(wanted):
         raise ProblemError(Code.NOT_FOUND)
     with parts().database.transaction() as connection:
         found = serials.look_up(connection, wanted)

@@ -45,7 +45,10 @@ class JobProblem(BaseModel):
 class JobStamp(BaseModel):
     """One stamp of a job."""
 
-    serial: str = Field(description="The serial number that the stamp carries, on every attempt.")
+    serial: str | None = Field(
+        description="The serial number that the stamp carries, on every attempt; null while the job "
+        "waits for serials, and where the number was taken back from a job without a stamp."
+    )
     placement: Placement
 
 
@@ -64,7 +67,13 @@ class Job(BaseModel):
     id: UUID
     state: State
     mode: Mode
-    serial: str = Field(description="The first stamp's serial number; `stamps` has them all.")
+    waiting_for: Literal["serials"] | None = Field(
+        description="`serials`: accepted while none were in stock; the job goes on by itself once there "
+        "are some. Null otherwise."
+    )
+    serial: str | None = Field(
+        description="The first stamp's serial number; `stamps` has them all. Null where it has none."
+    )
     position: int | None = Field(
         description="Place in the queue, 1 is next; null when not queued or not known."
     )
@@ -132,6 +141,7 @@ def job_json(job: JobRecord, wait: Wait) -> dict[str, Any]:
         "id": str(job.id),
         "state": job.state,
         "mode": job.mode,
+        "waiting_for": job.waiting_for,
         "serial": job.serial,
         "position": wait.position,
         "seconds_left": wait.seconds_left,

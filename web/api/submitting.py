@@ -17,7 +17,7 @@ from common.idempotency import Answer, Keyed
 from common.identifiers import new_id
 from common.jobs import NewJob, State
 from common.jobs.records import JobRecord
-from common.pace import Entry
+from common.pace import HELD_UP, Entry
 from common.partners import Caller
 from common.problems import ProblemError
 from common.receipts import Arrival
@@ -87,15 +87,19 @@ def _commit(
         if earlier is not None:
             return earlier, True
     (serials,) = jobs.accept(
-        connection, [job], publish_after_seconds=parts().settings.republish_seconds
+        connection,
+        [job],
+        publish_after_seconds=parts().settings.republish_seconds,
+        supply=parts().supply,
     )
+    wait = entry.wait if serials else HELD_UP
     answer = Answer(
         202,
         {
             "Location": f"/v1/jobs/{job.id}",
-            "Retry-After": str(entry.wait.retry_after),
+            "Retry-After": str(wait.retry_after),
         },
-        orjson.dumps(job_json(_as_accepted(job, serials), entry.wait) | {"receipt": job.receipt}),
+        orjson.dumps(job_json(_as_accepted(job, serials), wait) | {"receipt": job.receipt}),
     )
     if keyed is not None:
         idempotency.keep(connection, keyed, answer)
@@ -152,7 +156,8 @@ def _as_accepted(job: NewJob, serials: list[str]) -> JobRecord:
         mode=job.mode,
         state=State.QUEUED,
         lane=job.lane,
-        ticket=job.ticket,
+        ticket=job.ticket if serials else None,
+        waiting_for=None if serials else "serials",
         attempt=0,
         lost_leases=0,
         serials=serials,

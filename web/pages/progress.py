@@ -39,6 +39,8 @@ def tried_before(job: JobRecord) -> bool:
 def headline(job: JobRecord) -> str:
     """Return the state in a few words."""
     match job.state:
+        case State.QUEUED if job.waiting_for is not None:
+            said = gettext("Menunggu nomor seri")
         case State.QUEUED if tried_before(job):
             said = gettext("Menunggu dicoba lagi")
         case State.QUEUED:

@@ -5,7 +5,7 @@ from flask import Blueprint, Response, make_response, render_template
 from common import jobs
 from common.jobs import State, records
 from common.jobs.records import JobRecord
-from common.pace import UNKNOWN, Wait
+from common.pace import HELD_UP, UNKNOWN, Wait
 from common.problems import PROBLEMS, Code, ProblemError
 from web.answers import language_of, with_validator
 from web.api.jobs import JOSE, stamped_file
@@ -65,6 +65,8 @@ def _job(token: str) -> JobRecord:
 
 
 def _wait(job: JobRecord) -> Wait:
+    if job.waiting_for is not None:
+        return HELD_UP
     if job.state is not State.QUEUED or progress.tried_before(job):
         return UNKNOWN
     return parts().pace.wait(job.lane, job.ticket)

@@ -25,7 +25,7 @@ from web.parts import parts
 
 blueprint = Blueprint("verification", __name__, template_folder="templates")
 
-# Letters that serials do without, because people read them as these digits.
+# Letters that generated serials do without, because people read them as these digits.
 _MISREAD = str.maketrans("OIL", "011")
 
 
@@ -35,14 +35,22 @@ def typed_serial(typed: str) -> str:
     `  sabc-0123…` and `https://…/V/SABC0123…` both give `SABC0123…`.
     """
     last = typed.strip().rstrip("/").rpartition("/")[2].partition("?")[0]
-    return "".join(last.split()).replace("-", "").upper().translate(_MISREAD)[:64]
+    return "".join(last.split()).replace("-", "").upper()[:64]
+
+
+def readings(serial: str) -> list[str]:
+    """Return what a serial may be that somebody copied by eye, as it stands first.
+
+    Imported ones may have the letters O, I and L; in generated ones these are digits misread.
+    """
+    return list(dict.fromkeys((serial, serial.translate(_MISREAD))))
 
 
 def pasted_code(typed: str) -> tuple[str, str] | None:
     """Return serial and token of a code's address that somebody pasted, or None for anything else."""
     serial, _, token = typed.strip().partition("?")[0].rstrip("/").rpartition("/")
     serial = serial.rpartition("/")[2].upper()
-    return (serial, token) if token and serials.is_well_formed(serial) else None
+    return (serial, token) if token and serials.may_be_ours(serial) else None
 
 
 @blueprint.context_processor
@@ -70,12 +78,18 @@ def ask() -> AnyResponse:
 def show(serial: str) -> Response:
     """Show what is known of a serial."""
     wanted = serial.upper()
-    well_formed = serials.is_well_formed(wanted)
     found = None
-    if well_formed:
+    if serials.may_be_ours(wanted):
         with parts().database.transaction() as connection:
-            found = serials.look_up(connection, wanted)
-    page = render_template("serial.html", serial=wanted[:64], well_formed=well_formed, found=found)
+            known = serials.look_up_all(connection, readings(wanted))
+        found = next((known[each] for each in readings(wanted) if each in known), None)
+    page = render_template(
+        "serial.html",
+        serial=found.serial if found else wanted[:64],
+        possible=serials.may_be_ours(wanted),
+        well_formed=any(map(serials.is_well_formed, readings(wanted))),
+        found=found,
+    )
     response = make_response(page, 200 if found else 404)
     response.headers["Cache-Control"] = "no-store"
     return response
@@ -99,6 +113,7 @@ def show_code(serial: str, token: str) -> Response:
     page = render_template(
         "code.html",
         serial=wanted[:64],
+        possible=serials.may_be_ours(wanted),
         well_formed=serials.is_well_formed(wanted),
         found=found,
         token=read,

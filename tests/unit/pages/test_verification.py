@@ -2,7 +2,7 @@
 
 import pytest
 
-from web.pages.verification import pasted_code, typed_serial
+from web.pages.verification import pasted_code, readings, typed_serial
 
 
 @pytest.mark.parametrize(
@@ -13,7 +13,7 @@ from web.pages.verification import pasted_code, typed_serial
         ("SABC0123", "SABC0123"),
         (" sabc 0123 ", "SABC0123"),
         ("SABC-0123", "SABC0123"),
-        ("SABCOi2l", "SABC0121"),
+        ("SABCOi2l", "SABCOI2L"),
         ("HTTPS://STAMP.EXAMPLE/V/SABC0123", "SABC0123"),
         ("https://stamp.example/v/SABC0123?lang=en", "SABC0123"),
         ("https://stamp.example/v/SABC0123/", "SABC0123"),
@@ -41,3 +41,8 @@ SERIAL = "TVKK97SNY82ZHG2H2DWCRY"
 )
 def test_a_pasted_code_is_told_from_a_serial(typed: str, meant: tuple[str, str] | None) -> None:
     assert pasted_code(typed) == meant
+
+
+def test_letters_that_are_misread_are_looked_up_as_they_stand_first() -> None:
+    assert readings("SABCOI2L") == ["SABCOI2L", "SABC0121"]
+    assert readings("SABC0121") == ["SABC0121"]

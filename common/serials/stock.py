@@ -1,0 +1,132 @@
+"""Imported serials that no job has yet: pick some, give them to a job, put them back, count them.
+
+A row of `serial_stock` is deleted when its serial becomes a row of `serials`, in the transaction that
+needs it: what is rolled back never left. Nobody waits for anybody: rows that others have in hand are
+passed over.
+
+Rows go out by their number. While somebody reads in a long snapshot, what was deleted stays in the index
+and would be walked over at each pick; so each process begins behind the last row it took (`Place`), and
+looks at what it may have passed over when it finds nothing more ahead.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy import Connection, text
+
+# Counted exactly up to here; above it, PostgreSQL's own estimate is good enough.
+COUNTED = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Picked:
+    """A serial of the stock that this transaction has in hand."""
+
+    number: int
+    serial: str
+
+
+class Place:
+    """Where in the stock one process goes on; wrong is harmless, it only costs a longer look."""
+
+    def __init__(self) -> None:
+        """Begin at the beginning."""
+        self._behind = 0
+
+    def pick(self, connection: Connection, count: int) -> list[Picked]:
+        """Take up to `count` serials in hand until the transaction ends; nobody else gets them.
+
+        Fewer come back only when what lies ahead and what was passed over hold no more.
+        """
+        behind = self._behind
+        picked = _locked(connection, count, above=behind)
+        if len(picked) < count and behind:
+            picked += _locked(connection, count - len(picked), up_to=behind)
+        if picked:
+            self._behind = picked[-1].number
+        return picked
+
+
+def _locked(
+    connection: Connection, count: int, *, above: int = 0, up_to: int = 2**62
+) -> list[Picked]:
+    # The count is written out, so that the plan is made for it: one walk along the index.
+    rows = connection.execute(
+        text(
+            "select id, serial from serial_stock where id > :above and id <= :up_to"
+            f" order by id limit {int(count)} for update skip locked"
+        ),
+        {"above": above, "up_to": up_to},
+    ).all()
+    return [Picked(row.id, row.serial) for row in rows]
+
+
+def give(connection: Connection, served: Mapping[UUID, Sequence[Picked]], *, returns: bool) -> None:
+    """Move serials in hand from the stock to their jobs.
+
+    Args:
+        served: what each job gets, in the order of its stamps.
+        returns: whether they come back into the stock when the job ends without a stamp.
+    """
+    rows = [
+        (picked.number, job_id, position)
+        for job_id, of_job in served.items()
+        for position, picked in enumerate(of_job, start=1)
+    ]
+    connection.execute(
+        text(
+            "with gone as (delete from serial_stock where id = any(:numbers)"
+            " returning id, serial, import_id)"
+            " insert into serials (serial, mode, job_id, position, state, import_id, returns)"
+            " select gone.serial, 'live', to_job.job_id, to_job.position, 'reserved',"
+            " gone.import_id, :returns from gone join"
+            " unnest(cast(:numbers as bigint[]), cast(:jobs as uuid[]),"
+            " cast(:positions as smallint[])) as to_job (id, job_id, position) using (id)"
+        ),
+        {
+            "numbers": [number for number, _, _ in rows],
+            "jobs": [job_id for _, job_id, _ in rows],
+            "positions": [position for _, _, position in rows],
+            "returns": returns,
+        },
+    )
+
+
+def put_back(connection: Connection, *, job_id: UUID) -> None:
+    """Put what an ended job had reserved back into the stock, behind all that lies there."""
+    connection.execute(
+        text(
+            "with left_over as (delete from serials where job_id = :job_id"
+            " and state = 'reserved' and returns returning serial, import_id)"
+            " insert into serial_stock (serial, import_id)"
+            " select serial, import_id from left_over"
+        ),
+        {"job_id": job_id},
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Level:
+    """How many serials lie in stock, whether that was counted to the end, and how many jobs wait."""
+
+    in_stock: int
+    exact: bool
+    waiting_jobs: int
+
+
+def level(connection: Connection, *, exact: bool = False) -> Level:
+    """Return how full the stock is: counted up to 100,000 unless `exact`, above that estimated."""
+    counted, estimated, waiting = connection.execute(
+        text(
+            "select (select count(*) from (select 1 from serial_stock"
+            + (" limit :most)" if not exact else ")")
+            + " counted), (select greatest(reltuples, 0)::bigint from pg_class"
+            " where oid = 'serial_stock'::regclass),"
+            " (select count(*) from jobs where waiting_for = 'serials')"
+        ),
+        {} if exact else {"most": COUNTED},
+    ).one()
+    if exact or counted < COUNTED:
+        return Level(in_stock=counted, exact=True, waiting_jobs=waiting)
+    return Level(in_stock=max(counted, estimated), exact=False, waiting_jobs=waiting)

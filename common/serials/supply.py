@@ -1,0 +1,136 @@
+"""Where a new job's serials come from: generated, or out of the imported stock. One per process."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Literal
+from uuid import UUID
+
+from sqlalchemy import Connection, text
+
+from common.partners import Mode
+from common.serials import stock
+from common.serials.format import USUAL, Format, generate
+from common.serials.stock import Picked, Place
+
+# A job's serials in order, in the select list or the returning clause of a statement over `jobs`;
+# an empty array while it waits for them, and when they went back into the stock.
+OF_JOB = (
+    "coalesce((select array_agg(serial order by position) from serials"
+    " where job_id = jobs.id), '{}') as serials"
+)
+# How long a process goes by what it saw of those who wait.
+LOOK_SECONDS = 0.25
+
+
+class Supply:
+    """Reserves serials. Remembers where in the stock it was, so a process makes one and keeps it."""
+
+    def __init__(
+        self,
+        format: Format = USUAL,
+        *,
+        source: Literal["generated", "imported"] = "generated",
+        reuse: bool = True,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Take the settings.
+
+        Args:
+            format: of generated serials.
+            source: of live serials; those of test mode are always generated.
+            reuse: whether imported serials go back into the stock when their job ends unstamped.
+            clock: seconds from any beginning.
+        """
+        self._format = format
+        self._imported = source == "imported"
+        self._reuse = reuse
+        self._clock = clock
+        self._place = Place()
+        self._others_wait = False
+        self._looked_at = float("-inf")
+
+    def reserve(
+        self, connection: Connection, *, mode: Mode, stamps: Mapping[UUID, int]
+    ) -> dict[UUID, list[str]]:
+        """Bind serials to new jobs, one for each of a job's stamps; every attempt of it uses these.
+
+        Args:
+            stamps: how many each job needs, by its id.
+
+        Returns:
+            The serials of each job. None at all for one for which the stock has too few, or while other
+            jobs wait: it is to wait behind them.
+        """
+        if mode is Mode.TEST or not self._imported:
+            return self._make(connection, mode, stamps)
+        given = {} if self._somebody_waits(connection) else self.give(connection, stamps)
+        if len(given) < len(stamps):
+            self._others_wait, self._looked_at = True, self._clock()
+        return {job_id: given.get(job_id, []) for job_id in stamps}
+
+    def give(self, connection: Connection, stamps: Mapping[UUID, int]) -> dict[UUID, list[str]]:
+        """Give live jobs serials, one job after the other, until one needs more than there are.
+
+        Args:
+            stamps: how many each job needs, by its id.
+
+        Returns:
+            The serials of the first of these jobs; the others got none.
+        """
+        if not self._imported:
+            return self._make(connection, Mode.LIVE, stamps)
+        picked = self._place.pick(connection, sum(stamps.values()))
+        served: dict[UUID, list[Picked]] = {}
+        used = 0
+        for job_id, count in stamps.items():
+            if used + count > len(picked):
+                break
+            served[job_id] = picked[used : used + count]
+            used += count
+        if served:
+            stock.give(connection, served, returns=self._reuse)
+        return {job_id: [each.serial for each in of_job] for job_id, of_job in served.items()}
+
+    def _make(
+        self, connection: Connection, mode: Mode, stamps: Mapping[UUID, int]
+    ) -> dict[UUID, list[str]]:
+        made = {
+            job_id: [generate(mode, self._format) for _ in range(count)]
+            for job_id, count in stamps.items()
+        }
+        rows = [
+            (serial, job_id, position)
+            for job_id, serials in made.items()
+            for position, serial in enumerate(serials, start=1)
+        ]
+        connection.execute(
+            text(
+                "insert into serials (serial, mode, job_id, position, state)"
+                " select serial, :mode, job_id, position, 'reserved'"
+                " from unnest(cast(:serials as text[]), cast(:jobs as uuid[]),"
+                " cast(:positions as smallint[])) as made (serial, job_id, position)"
+            ),
+            {
+                "mode": mode,
+                "serials": [serial for serial, _, _ in rows],
+                "jobs": [job_id for _, job_id, _ in rows],
+                "positions": [position for _, _, position in rows],
+            },
+        )
+        return made
+
+    def _somebody_waits(self, connection: Connection) -> bool:
+        """Say whether jobs wait for serials; what comes from the stock is theirs first."""
+        now = self._clock()
+        if now >= self._looked_at + LOOK_SECONDS:
+            self._others_wait = bool(
+                connection.execute(
+                    text("select exists (select from jobs where waiting_for = 'serials')")
+                ).scalar_one()
+            )
+            self._looked_at = now
+        return self._others_wait
+
+
+# For live serials that are made here in the usual format; it remembers nothing.
+GENERATED = Supply()
