@@ -17,6 +17,8 @@ from sqlalchemy import Connection, text
 
 # Counted exactly up to here; above it, PostgreSQL's own estimate is good enough.
 COUNTED = 100_000
+# While jobs wait, newcomers take from the stock what is left above this.
+SPARE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,28 @@ def put_back(connection: Connection, *, job_id: UUID) -> None:
         ),
         {"job_id": job_id},
     )
+
+
+def is_short(connection: Connection) -> bool:
+    """Say whether jobs wait, and the stock has fewer than they need and a thousand to spare.
+
+    Where a thousand jobs wait nothing is added up: it is short.
+    """
+    waiting, needed = connection.execute(
+        text(
+            "select count(*), coalesce(sum(jsonb_array_length(placements)), 0) from"
+            " (select placements from jobs where waiting_for = 'serials' limit :most) waiting"
+        ),
+        {"most": SPARE},
+    ).one()
+    if waiting in (0, SPARE):
+        return bool(waiting)
+    enough = int(needed) + SPARE
+    there = connection.execute(
+        text("select count(*) from (select from serial_stock limit :enough) there"),
+        {"enough": enough},
+    ).scalar_one()
+    return bool(there < enough)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,7 @@ OF_JOB = (
     "coalesce((select array_agg(serial order by position) from serials"
     " where job_id = jobs.id), '{}') as serials"
 )
-# How long a process goes by what it saw of those who wait.
+# How long a process goes by what it saw of the stock and those who wait.
 LOOK_SECONDS = 0.25
 
 
@@ -46,7 +46,7 @@ class Supply:
         self._reuse = reuse
         self._clock = clock
         self._place = Place()
-        self._others_wait = False
+        self._short = False
         self._looked_at = float("-inf")
 
     def reserve(
@@ -58,14 +58,16 @@ class Supply:
             stamps: how many each job needs, by its id.
 
         Returns:
-            The serials of each job. None at all for one for which the stock has too few, or while other
-            jobs wait: it is to wait behind them.
+            The serials of each job: all that it needs, or none where the stock has too few, or only
+            enough for those that wait already.
         """
         if mode is Mode.TEST or not self._imported:
             return self._make(connection, mode, stamps)
-        given = {} if self._somebody_waits(connection) else self.give(connection, stamps)
+        if self._is_short(connection):
+            return {job_id: [] for job_id in stamps}
+        given = self.give(connection, stamps)
         if len(given) < len(stamps):
-            self._others_wait, self._looked_at = True, self._clock()
+            self._short, self._looked_at = True, self._clock()
         return {job_id: given.get(job_id, []) for job_id in stamps}
 
     def give(self, connection: Connection, stamps: Mapping[UUID, int]) -> dict[UUID, list[str]]:
@@ -119,17 +121,15 @@ class Supply:
         )
         return made
 
-    def _somebody_waits(self, connection: Connection) -> bool:
-        """Say whether jobs wait for serials; what comes from the stock is theirs first."""
+    def _is_short(self, connection: Connection) -> bool:
+        """Say whether the stock is no more than waiting jobs need and a little: then it is theirs first.
+
+        Where it is plenty, nobody has to stand behind jobs that upkeep is about to serve.
+        """
         now = self._clock()
         if now >= self._looked_at + LOOK_SECONDS:
-            self._others_wait = bool(
-                connection.execute(
-                    text("select exists (select from jobs where waiting_for = 'serials')")
-                ).scalar_one()
-            )
-            self._looked_at = now
-        return self._others_wait
+            self._short, self._looked_at = stock.is_short(connection), now
+        return self._short
 
 
 # For live serials that are made here in the usual format; it remembers nothing.
