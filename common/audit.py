@@ -34,12 +34,14 @@ class Audit:
 
 
 RULES: dict[str, str] = {
-    "every job has one serial for each stamp, numbered from 1, unless it waits for them or gave them"
-    " back": """
+    # Or none at all: while it waits for some, and where it gave imported ones back.
+    "every job has one serial for each stamp, numbered from 1": """
         select j.id from jobs j left join serials s on s.job_id = j.id group by j.id
         having case when count(s.serial) = 0
             then j.waiting_for is null and not (j.state in ('failed', 'cancelled')
-                and j.mode = 'live' and exists (select from serial_imports))
+                and j.mode = 'live' and (exists (select from serial_imports) or exists (
+                    select from events e where e.job_id = j.id and e.type = 'job.accepted'
+                    and e.payload -> 'serials' = '[]')))
             else j.waiting_for is not null or max(s.position) <> count(s.serial)
                 or count(s.serial) <> jsonb_array_length(j.placements) end""",
     "no serial is in stock that a job has": """
@@ -48,7 +50,7 @@ RULES: dict[str, str] = {
         select serial from (select serial, import_id from serials where import_id is not null
             union all select serial, import_id from serial_stock) imported
         where not exists (select from serial_imports i where i.id = imported.import_id)""",
-    "no more serials of an import are about than it added": """
+    "all serials that an import added are in stock or with a job": """
         select i.id from serial_imports i left join (
             select import_id from serials where import_id is not null
             union all select import_id from serial_stock) about on about.import_id = i.id
