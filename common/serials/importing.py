@@ -232,6 +232,8 @@ def _record(connection: Connection, found: Imported) -> UUID:
 def _add(connection: Connection, import_id: UUID) -> int:
     """Move what is new from the list into the stock; returns how many.
 
+    In one order, so that two imports at once that have serials in common do not lock each other out.
+
     A serial that a job takes out of the stock meanwhile is in neither place for this statement, and
     would be taken for new: the second look, with a newer snapshot, sees where it went.
     """
@@ -241,7 +243,7 @@ def _add(connection: Connection, import_id: UUID) -> int:
             "insert into serial_stock (serial, import_id)"
             " select serial, :import_id from serial_list l"
             " where not exists (select from serials s where s.serial = l.serial)"
-            " on conflict (serial) do nothing"
+            ' order by serial collate "C" on conflict (serial) do nothing'
         ),
         {"import_id": import_id},
     ).rowcount
