@@ -12,6 +12,8 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from common import lanes
+from common.partners import Mode
+from common.serials import stock
 from web.answers import json_answer
 from web.parts import parts
 
@@ -91,6 +93,15 @@ class Queue(Collector):
                     " (select count(*) from deliveries where state = 'pending') as deliveries"
                 )
             ).one()
+            level = (
+                stock.level(connection) if parts().settings.serial_source == "imported" else None
+            )
         for what, count in counted._mapping.items():
             backlog.add_metric([what], count)
         yield from (waiting, interval, backlog)
+        if level is not None:
+            in_stock = GaugeMetricFamily(
+                "stampede_serial_stock", "Imported serials that no job has yet", labels=["mode"]
+            )
+            in_stock.add_metric([Mode.LIVE], level.in_stock)
+            yield in_stock

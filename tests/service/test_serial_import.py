@@ -172,8 +172,11 @@ def test_lists_that_overlap_are_imported_at_once_without_a_double(db: Database) 
         start.wait()
         found.append(import_text(db, "\n".join(listed)).added)
 
-    # In one order, as two lists of one issuer are: else they could wait for each other.
-    threads = [threading.Thread(target=work, args=(sorted(both + own),)) for own in (first, second)]
+    # In opposite orders: were they written so, each could wait for the other.
+    threads = [
+        threading.Thread(target=work, args=(sorted(both + own, reverse=reverse),))
+        for own, reverse in ((first, False), (second, True))
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:

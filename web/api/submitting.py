@@ -61,13 +61,19 @@ def _accept(
     job = _new_job(caller, submission, job_id, arrived_at, entry)
     try:
         with shared.database.transaction() as connection:
-            answer, replay = _commit(connection, job, entry, keyed)
+            answer, replay, waits = _commit(connection, job, entry, keyed)
     except ProblemError:
         _undo(stored, entry)
         raise
     if replay:
         _undo(stored, entry)
         return answer, True
+    if waits:
+        # It is in no lane yet: upkeep sends it there when it has its serials.
+        shared.pace.leave(entry.lane, taken_up=False)
+        ACCEPTED.labels(caller.mode, entry.lane).inc()
+        log.warning("accepted, and waits for serials", mode=caller.mode)
+        return answer, False
     # The job is accepted: whatever goes wrong with the broker now, the relay publishes it later.
     try:
         lanes.publish_stamp(shared.celery, job_id, entry.lane)
@@ -80,12 +86,16 @@ def _accept(
 
 def _commit(
     connection: Connection, job: NewJob, entry: Entry, keyed: Keyed | None
-) -> tuple[Answer, bool]:
-    """Do all that the acceptance is, in the caller's transaction."""
+) -> tuple[Answer, bool, bool]:
+    """Do all that the acceptance is, in the caller's transaction.
+
+    Returns:
+        The answer, whether it is a replay, and whether the job waits for serials.
+    """
     if keyed is not None:
         earlier = idempotency.begin(connection, keyed)
         if earlier is not None:
-            return earlier, True
+            return earlier, True, False
     (serials,) = jobs.accept(
         connection,
         [job],
@@ -103,7 +113,7 @@ def _commit(
     )
     if keyed is not None:
         idempotency.keep(connection, keyed, answer)
-    return answer, False
+    return answer, False, not serials
 
 
 def _undo(stored: str, entry: Entry) -> None:
