@@ -24,10 +24,11 @@ def serials() -> None:
 @click.option("--skip-bad", is_flag=True, help="Import the others when some rows cannot be used.")
 @as_json
 def serials_import(file: Path, reference: str, skip_bad: bool, json_: bool) -> None:
-    """Put the serials of a CSV file into the stock; - reads standard input.
+    """Put the serials of a CSV file into the stock.
 
-    The file has a column `serial`, or one column without a heading. The same file again adds nothing;
-    a file with rows that cannot be used adds nothing either, unless --skip-bad says so.
+    FILE may be - for standard input. It has a column `serial`, or one column without a heading. The
+    same file again adds nothing; one with rows that cannot be used adds nothing either, unless
+    --skip-bad says so.
     """
     try:
         with _opened(file) as content, transaction() as connection:
