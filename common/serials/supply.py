@@ -1,7 +1,7 @@
 """Where a new job's serials come from: generated, or out of the imported stock. One per process."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 from uuid import UUID
 
@@ -81,17 +81,13 @@ class Supply:
         """
         if not self._imported:
             return self._make(connection, Mode.LIVE, stamps)
-        picked = self._place.pick(connection, sum(stamps.values()))
-        served: dict[UUID, list[Picked]] = {}
-        used = 0
-        for job_id, count in stamps.items():
-            if used + count > len(picked):
-                break
-            served[job_id] = picked[used : used + count]
-            used += count
-        if served:
-            stock.give(connection, served, returns=self._reuse)
-        return {job_id: [each.serial for each in of_job] for job_id, of_job in served.items()}
+        given = _shared_out(self._place.take(connection, stamps, returns=self._reuse), stamps)
+        if not given:
+            # Too few ahead: look behind as well, and do with what there is.
+            given = _shared_out(self._place.pick(connection, sum(stamps.values())), stamps)
+            if given:
+                stock.give(connection, given, returns=self._reuse)
+        return {job_id: [each.serial for each in of_job] for job_id, of_job in given.items()}
 
     def _make(
         self, connection: Connection, mode: Mode, stamps: Mapping[UUID, int]
@@ -130,6 +126,20 @@ class Supply:
         if now >= self._looked_at + LOOK_SECONDS:
             self._short, self._looked_at = stock.is_short(connection), now
         return self._short
+
+
+def _shared_out(
+    picked: Sequence[Picked], stamps: Mapping[UUID, int]
+) -> dict[UUID, Sequence[Picked]]:
+    """Return what each job gets, in order, up to the first that needs more than is left."""
+    shared: dict[UUID, Sequence[Picked]] = {}
+    used = 0
+    for job_id, count in stamps.items():
+        if used + count > len(picked):
+            break
+        shared[job_id] = picked[used : used + count]
+        used += count
+    return shared
 
 
 # For live serials that are made here in the usual format; it remembers nothing.

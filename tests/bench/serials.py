@@ -1,0 +1,251 @@
+"""Imported serials: rows a second into the stock, and acceptances a second out of it.
+
+Eight processes with a connection each accept jobs of their own partners through `jobs.accept`, commit
+included: with generated serials, with imported ones, and with imported ones while a repeatable-read
+snapshot stays open, as an audit keeps one. `reserve_ms` is the serials' part of it. In the end the same
+with a place in the stock that is forgotten each time, which is what the remembered one saves.
+
+Example: python -m tests.bench.serials --json
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from multiprocessing.pool import Pool
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, text
+
+from common import accounts, audit, database, jobs, ledger, partners
+from common.database import Database
+from common.identifiers import new_id
+from common.jobs import NewJob
+from common.partners import Mode
+from common.placements import Placement
+from common.serials import Supply, importing, stock
+from common.serials.stock import Place
+from deploy.servers import Postgres
+from tests.bench.processes import cpu_seconds, peak_memory
+
+CONNECTIONS = 8
+
+
+class Timed(Supply):
+    """Notes how long each reservation took, in seconds; forgets its place when told to."""
+
+    def __init__(self, source: Any, *, forgets: bool) -> None:
+        super().__init__(source=source)
+        self.took: list[float] = []
+        self._forgets = forgets
+
+    def reserve(self, connection: Connection, **what: Any) -> dict[UUID, list[str]]:
+        """Reserve, timed."""
+        if self._forgets:
+            self._place = Place()
+        before = time.perf_counter()
+        reserved = super().reserve(connection, **what)
+        self.took.append(time.perf_counter() - before)
+        return reserved
+
+
+def new_job(account_id: UUID, partner_id: UUID) -> NewJob:
+    """Return a job with the facts of a usual one."""
+    return NewJob(
+        id=new_id(),
+        account_id=account_id,
+        partner_id=partner_id,
+        mode=Mode.LIVE,
+        lane="bench",
+        ticket=1,
+        placements=[Placement()],
+        external_reference=None,
+        metadata={},
+        document_name="letter.pdf",
+        document_bytes=355_000,
+        document_sha256=bytes(32),
+        accepted_at=datetime.now(UTC),
+        receipt="r" * 400,
+    )
+
+
+def accept_for(work: tuple[str, UUID, UUID, str, bool, float]) -> tuple[int, list[float]]:
+    """Accept jobs one after the other for some seconds; returns how many, and each reservation's time."""
+    url, account_id, partner_id, source, forgets, seconds = work
+    db = Database(url, pool_size=1)
+    supply = Timed(source, forgets=forgets)
+    try:
+        with db.transaction() as connection:
+            connection.execute(text("select 1"))
+        until, count = time.monotonic() + seconds, 0
+        while time.monotonic() < until:
+            with db.transaction() as connection:
+                (given,) = jobs.accept(
+                    connection,
+                    [new_job(account_id, partner_id)],
+                    publish_after_seconds=3600,
+                    supply=supply,
+                )
+            if not given:
+                raise SystemExit("a job had to wait though there was stock")
+            count += 1
+        return count, supply.took
+    finally:
+        db.close()
+
+
+class Bench:
+    """One database, its partners, and the processes that accept."""
+
+    def __init__(self, url: str, server_pid: int, pool: Pool, seconds: float) -> None:
+        self._url = url
+        self._server_pid = server_pid
+        self._pool = pool
+        self._seconds = seconds
+        self.db = Database(url)
+        self._owners = [self._owner(f"partner {number}") for number in range(CONNECTIONS)]
+
+    def _owner(self, name: str) -> tuple[UUID, UUID]:
+        with self.db.transaction() as connection:
+            partner = partners.create(connection, name=name)
+            account_id = accounts.of_partner(connection, partner_id=partner.id, mode=Mode.LIVE)
+            ledger.top_up(
+                connection, account_id=account_id, amount=10_000_000, reference="r", by="bench"
+            )
+        return account_id, partner.id
+
+    def accepts(self, source: str, *, forgets: bool = False, rounds: int = 1) -> dict[str, float]:
+        """Return acceptances a second, what one costs, and the reservations' times in the last round."""
+        for _ in range(rounds):
+            before = cpu_seconds(self._server_pid)
+            done = self._pool.map(
+                accept_for,
+                [(self._url, *each, source, forgets, self._seconds) for each in self._owners],
+                chunksize=1,
+            )
+            server = cpu_seconds(self._server_pid) - before
+        took = sorted(1000 * each for _, times in done for each in times)
+        count = sum(count for count, _ in done)
+        return {
+            "per_s": round(count / self._seconds, 1),
+            "server_cpu_ms": round(1000 * server / count, 3),
+            "reserve_p50_ms": round(statistics.median(took), 3),
+            "reserve_p99_ms": round(took[len(took) * 99 // 100], 3),
+        }
+
+    def imports(self, file: Path) -> dict[str, float]:
+        """Import the file twice and once more; returns rows a second."""
+        first, cpu, added = self._import(file)
+        again, _, nothing = self._import(file)
+        if nothing:
+            raise SystemExit("the same file added serials")
+        return {
+            "rows": added,
+            "file_bytes": file.stat().st_size,
+            "rows_per_s": round(added / first),
+            "again_rows_per_s": round(added / again),
+            "rows_per_cpu_s": round(added / cpu),
+            "peak_memory_bytes": peak_memory(),
+        }
+
+    def _import(self, file: Path) -> tuple[float, float, int]:
+        before, cpu = time.perf_counter(), self._cpu()
+        with file.open("rb") as content, self.db.transaction() as connection:
+            found = importing.import_list(connection, content, reference="bench")
+        return time.perf_counter() - before, self._cpu() - cpu, found.added
+
+    def _cpu(self) -> float:
+        return cpu_seconds(self._server_pid) + time.process_time()
+
+    def level_ms(self) -> float:
+        """Return what one look at the stock's level takes, as a scrape does it."""
+        times = []
+        for _ in range(5):
+            before = time.perf_counter()
+            with self.db.transaction() as connection:
+                stock.level(connection)
+            times.append(1000 * (time.perf_counter() - before))
+        return round(statistics.median(times), 2)
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Keep a repeatable-read snapshot open."""
+        with self.db.engine.connect() as connection:
+            connection.execute(text("set transaction isolation level repeatable read, read only"))
+            connection.execute(text("set local idle_in_transaction_session_timeout = 0"))
+            connection.execute(text("select count(*) from serial_imports"))
+            yield
+            connection.rollback()
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[tuple[str, int]]:
+    """Run PostgreSQL; yields its URL and its process."""
+    server = Postgres(folder)
+    server.start()
+    try:
+        yield server.url, int((folder / "postmaster.pid").read_text().split()[0])
+    finally:
+        server.stop()
+
+
+def write_list(file: Path, rows: int) -> None:
+    """Write a list as an issuer sends it: random numbers of 22 characters."""
+    with file.open("w") as out:
+        out.write("serial\n")
+        for _ in range(0, rows, 10_000):
+            digits = os.urandom(10 * 10_000).hex().upper()
+            out.writelines(f"E0{digits[at : at + 20]}\n" for at in range(0, len(digits), 20))
+
+
+def main() -> None:
+    """Print the figures, and with --json one JSON object as the last line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.bench.serials",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--json", action="store_true", help="also print one JSON object")
+    parser.add_argument("--rows", type=int, default=1_000_000, help="of the list (1,000,000)")
+    parser.add_argument("--seconds", type=float, default=5.0, help="per figure (default 5)")
+    choices = parser.parse_args()
+    figures: dict[str, Any] = {"connections": CONNECTIONS}
+    spawn = multiprocessing.get_context("spawn")
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        running(Path(folder) / "postgres") as (url, pid),
+        spawn.Pool(CONNECTIONS) as pool,
+    ):
+        database.migrate(url)
+        bench = Bench(url, pid, pool, choices.seconds)
+        file = Path(folder) / "list.csv"
+        write_list(file, choices.rows)
+        figures["import"] = bench.imports(file)
+        figures["level_ms"] = bench.level_ms()
+        bench.accepts("generated")
+        figures["generated"] = bench.accepts("generated")
+        figures["imported"] = bench.accepts("imported")
+        with bench.snapshot():
+            figures["generated_beside_a_snapshot"] = bench.accepts("generated")
+            figures["imported_beside_a_snapshot"] = bench.accepts("imported", rounds=4)
+            figures["without_a_place_beside_a_snapshot"] = bench.accepts("imported", forgets=True)
+            figures["level_beside_a_snapshot_ms"] = bench.level_ms()
+        with bench.db.transaction() as connection:
+            figures["violations"] = [v.rule for v in audit.audit(connection).violations]
+        bench.db.close()
+    for name, figure in figures.items():
+        print(f"{name:<36} {figure}")
+    if choices.json:
+        print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()
