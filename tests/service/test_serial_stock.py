@@ -1,7 +1,9 @@
 """Imported serials: taken from the stock by jobs, given back, and waited for when there are none."""
 
+import hashlib
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -9,7 +11,7 @@ import pytest
 from sqlalchemy import event, text
 from sqlalchemy.exc import IntegrityError
 
-from common import jobs, lanes
+from common import codes, documents, jobs, lanes
 from common.database import Database
 from common.documents import Documents
 from common.identifiers import new_id
@@ -19,6 +21,7 @@ from common.partners import Mode
 from common.problems import Code, ProblemError
 from common.serials import Supply, look_up, stock
 from common.settings import WebSettings, WorkerSettings
+from deploy.qr import read_codes
 from tests.service import serial_lists
 from tests.service.serial_lists import imported
 from tests.service.test_job_states import (
@@ -30,7 +33,9 @@ from tests.service.test_job_states import (
     new_job,
     shown,
 )
+from tests.service.test_signing_keys import stamper
 from tests.stack import Account
+from workers.checking import check
 from workers.upkeep import Caretaker
 
 
@@ -560,3 +565,38 @@ def test_the_level_counts_stock_and_waiting_jobs(
         level = stock.level(connection)
         assert (level.in_stock, level.exact) == (40, False), "PostgreSQL's estimate, fresh"
         assert stock.level(connection, exact=True).exact
+
+
+def test_the_longest_serial_with_every_letter_is_stamped_signed_and_read_back(
+    db: Database,
+    account: Account,
+    supply: Supply,
+    worker_settings: WorkerSettings,
+    store: Documents,
+    lane_pace: Pace,
+    letter: bytes,
+    root_certificate: bytes,
+) -> None:
+    serial = "EILOU6789ABCDFGHJKMNPQRS"
+    serial_lists.import_text(db, serial)
+    job = replace(
+        new_job(account),
+        document_bytes=len(letter),
+        document_sha256=hashlib.sha256(letter).digest(),
+    )
+    store.put(documents.original_key(job.id), letter)
+    accept(db, job, supply)
+    stamper(worker_settings, db, store, lane_pace).stamp(job.id)
+    done = shown(db, job.id)
+    assert (done.state, done.serial) == (State.STAMPED, serial)
+    stamped = store.get(documents.result_key(job.id, done.attempt))
+    checked = check(stamped, trust_roots_pem=root_certificate)
+    assert checked.good
+    assert [signature.serial for signature in checked.signatures] == [serial]
+    (code,) = read_codes(stamped)
+    assert codes.read(code).serial == serial
+    with db.transaction() as connection:
+        found = look_up(connection, serial)
+    assert found is not None
+    assert (found.state, found.document_sha256) == ("affixed", hashlib.sha256(stamped).digest())
+    assert_clean(db)

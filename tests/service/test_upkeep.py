@@ -17,6 +17,7 @@ from common.documents import Documents, MissingDocumentError, inbox_key
 from common.identifiers import new_id
 from common.pace import Pace
 from common.partners import Mode
+from common.serials import Supply
 from common.settings import WorkerSettings
 from tests.service.test_job_states import accept, claim, expire, new_job, shown
 from tests.stack import Account
@@ -153,6 +154,28 @@ def test_counters_that_were_lost_are_counted_anew(
     numbers = lane_pace.lane(lane)
     assert numbers is not None
     assert numbers.waiting == 0
+
+
+def test_jobs_that_wait_for_serials_are_counted_in_no_lane(
+    caretaker: Caretaker, lane_pace: Pace, db: Database, account: Account
+) -> None:
+    lane = lanes.APPLICANT_LANE
+    waiting = new_job(account)
+    with db.transaction() as connection:
+        jobs.accept(
+            connection, [waiting], publish_after_seconds=9, supply=Supply(source="imported")
+        )
+        connection.execute(
+            text("update jobs set lane = :lane where id = :id"), {"id": waiting.id, "lane": lane}
+        )
+    for _ in range(2):
+        # The second round corrects also the smallest difference.
+        caretaker.recount()
+    numbers = lane_pace.lane(lane)
+    assert numbers is not None
+    assert numbers.waiting == 0
+    with db.transaction() as connection:
+        assert jobs.cancel(connection, account_id=account.id(), job_id=waiting.id)
 
 
 def test_old_idempotency_keys_are_forgotten_and_young_ones_kept(
