@@ -44,6 +44,10 @@ QUESTIONS = Counter(
     "Files looked at while a client waited, by how it ended",
     ["task", "outcome"],
 )
+LIMITED = Counter("stampede_rate_limited", "Requests refused by a rate limit", ["limit"])
+RATES_UNKNOWN = Counter(
+    "stampede_rates_unknown", "Times that a rate limit could not be asked for, and allowed all"
+)
 UPKEEP = Counter("stampede_upkeep_found", "Things that upkeep found and mended", ["what"])
 KEY_EXPIRES = Gauge(
     "stampede_signing_key_expires_seconds",

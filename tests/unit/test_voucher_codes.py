@@ -76,7 +76,7 @@ def test_every_single_wrong_character_is_noticed(made: list[VoucherCode]) -> Non
 def test_every_swap_of_neighbours_is_noticed(made: list[VoucherCode]) -> None:
     for one in made:
         for place in range(LENGTH - 1):
-            a, b = one.characters[place : place + 2]
+            a, b = one.characters[place], one.characters[place + 1]
             swapped = one.characters[:place] + b + a + one.characters[place + 2 :]
             assert is_code(swapped) == (a == b)
 
@@ -85,7 +85,7 @@ def test_every_swap_of_neighbours_is_noticed(made: list[VoucherCode]) -> None:
 def test_of_what_is_taken_for_a_code_no_swap_of_neighbours_is(text: str, place: int) -> None:
     """Also for codes that were not made here: the check itself has no hole."""
     one = valid(text[:-1])
-    a, b = one[place : place + 2]
+    a, b = one[place], one[place + 1]
     swapped = one[:place] + b + a + one[place + 2 :]
     assert a == b or not (is_code(one) and is_code(swapped))
 
