@@ -6,6 +6,7 @@
     quota_notices.py                                   who is told that stamps run low
     serials.py, codes.py                               serial numbers, and their codes
     partners.py      partners and API keys             idempotency.py          the same request twice
+    vouchers/        stamps behind a code              rates.py                how often somebody may try
     receipts.py, jwks.py, links.py                     proof of arrival, public keys, status links
     verdicts.py      what a file's signatures mean     problems.py             every error a client can meet
     events.py, outbox.py, webhook_endpoints.py, webhook_targets.py             what happened, and who is told

@@ -31,6 +31,11 @@ class Code(StrEnum):
     KEY_MISSING = "key_missing"
     KEY_INVALID = "key_invalid"
     KEY_REVOKED = "key_revoked"
+    FORBIDDEN = "forbidden"
+    VOUCHER_INVALID = "voucher_invalid"
+    VOUCHER_EXPIRED = "voucher_expired"
+    VOUCHER_VOID = "voucher_void"
+    TOO_MANY_ATTEMPTS = "too_many_attempts"
     # What was asked
     NOT_FOUND = "not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
@@ -87,6 +92,31 @@ PROBLEMS: dict[Code, Problem] = {
         401,
         "This API key was revoked or has expired. Use another key of yours.",
         "Kunci API ini sudah dicabut atau kedaluwarsa. Gunakan kunci Anda yang lain.",
+    ),
+    Code.FORBIDDEN: Problem(
+        403,
+        "What you sent to show who you are does not open this address.",
+        "Kunci atau kode yang Anda kirim tidak berlaku untuk alamat ini.",
+    ),
+    Code.VOUCHER_INVALID: Problem(
+        401,
+        "This voucher code is not known. Check each of its 16 characters against the voucher.",
+        "Kode voucher ini tidak dikenal. Cocokkan ke-16 karakternya dengan voucher Anda.",
+    ),
+    Code.VOUCHER_EXPIRED: Problem(
+        403,
+        "This voucher has expired: its stamps can no longer be used. What was submitted is not affected.",
+        "Voucher ini kedaluwarsa: sisanya tidak dapat dipakai. Dokumen yang sudah dikirim tetap diproses.",
+    ),
+    Code.VOUCHER_VOID: Problem(
+        403,
+        "This voucher was made void. Ask where you bought it. What was submitted is not affected.",
+        "Voucher ini dibatalkan. Tanyakan ke penjualnya. Dokumen yang sudah dikirim tetap diproses.",
+    ),
+    Code.TOO_MANY_ATTEMPTS: Problem(
+        429,
+        "Too many attempts came from your address. Wait as long as Retry-After says, then try again.",
+        "Terlalu banyak percobaan dari alamat Anda. Tunggu sesuai Retry-After, lalu coba lagi.",
     ),
     Code.NOT_FOUND: Problem(
         404, "There is nothing here under this address.", "Tidak ada apa pun di alamat ini."

@@ -153,6 +153,30 @@ class WebSettings(Settings):
         ge=1,
         description="Requests that may wait for workers at once, a web process; each holds a thread.",
     )
+    trusted_proxies: int = Field(
+        0,
+        ge=0,
+        description="Proxies before the front end; clients' addresses are read from as many entries of"
+        " X-Forwarded-For. 0: it is not believed.",
+    )
+    wrong_codes_per_hour: int = Field(
+        10, ge=1, description="Wrong voucher codes taken from one address in an hour."
+    )
+    wrong_codes_of_all: int = Field(
+        1000,
+        ge=1,
+        description="Wrong voucher codes in an hour, from all together, after which an address is"
+        " refused at its second.",
+    )
+    wrong_links_per_hour: int = Field(
+        60, ge=1, description="Links that were not made here, from one address in an hour."
+    )
+    checks_per_minute: int = Field(
+        30, ge=1, description="Files checked on pages, from one address in a minute."
+    )
+    checks_per_minute_by_key: int = Field(
+        300, ge=1, description="Files checked by API, for one account in a minute."
+    )
 
     @property
     def max_checked_bytes(self) -> int:

@@ -107,6 +107,10 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
             "STAMPEDE_WEBHOOK_ALLOW_PRIVATE": "true",
             "STAMPEDE_WEBHOOK_TIMEOUT_SECONDS": "2",
             "STAMPEDE_MAX_DOCUMENT_BYTES": str(1024 * 1024),
+            # All tests come from one address; those of the limits have apps of their own.
+            "STAMPEDE_CHECKS_PER_MINUTE": "100000",
+            "STAMPEDE_CHECKS_PER_MINUTE_BY_KEY": "100000",
+            "STAMPEDE_WRONG_LINKS_PER_HOUR": "100000",
             "ROOT_CERTIFICATE": str(chain.root),
         }
         with pytest.MonkeyPatch.context() as patch:

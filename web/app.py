@@ -4,8 +4,9 @@ from flask import Flask, Response, jsonify, request
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from werkzeug.exceptions import HTTPException
+from werkzeug.middleware.proxy_fix import ProxyFix
 
-from common import database, documents, lanes, pace
+from common import database, documents, lanes, pace, rates
 from common.codes import PublishedKeys
 from common.links import StatusLinks
 from common.problems import Code, ProblemError
@@ -40,6 +41,11 @@ def create_app(settings: WebSettings | None = None) -> Flask:
     configure_logs(settings)
     app = Flask(__name__, static_folder=None)
     app.json.sort_keys = False  # type: ignore[attr-defined]
+    if settings.trusted_proxies:
+        # Of what proxies say only the client's address is believed: it is what limits go by.
+        app.wsgi_app = ProxyFix(  # type: ignore[method-assign]
+            app.wsgi_app, x_for=settings.trusted_proxies, x_proto=0, x_host=0
+        )
     store, celery = documents.connect(settings), lanes.make_celery(settings)
     with app.app_context():
         Parts(
@@ -55,6 +61,7 @@ def create_app(settings: WebSettings | None = None) -> Flask:
             celery=celery,
             supply=settings.serial_supply(),
             asker=Asker(settings=settings, documents=store, celery=celery),
+            rates=rates.connect(settings),
         ).install()
     for blueprint in (
         jobs.blueprint,

@@ -59,6 +59,8 @@ class Operation:
     files: Sequence[str] = ()
     headers: dict[str, str] = field(default_factory=dict)
     needs_key: bool = True
+    # A voucher's code is as good as a key here.
+    takes_vouchers: bool = False
 
 
 _HEADER_TEXTS = {
@@ -67,6 +69,9 @@ _HEADER_TEXTS = {
     "ETag": "Validator for If-None-Match.",
     "Idempotent-Replayed": "`true` when this is the kept answer to the same request.",
     "Content-Disposition": "Suggested file name.",
+    "Stamps-Left": "For a voucher: the stamps that are left on it.",
+    "RateLimit-Policy": "The limit that applies here (draft-ietf-httpapi-ratelimit-headers).",
+    "RateLimit": "What is left of it, and the seconds until it is whole again.",
     "Accept-Ranges": "`bytes`: parts can be asked for with Range.",
 }
 
@@ -111,7 +116,14 @@ def document(app: Flask, public_url: str) -> dict[str, Any]:
                     "scheme": "bearer",
                     "description": "An API key, `sk_test_…` or `sk_live_…`. Test keys stamp "
                     "specimens, cost nothing and never touch live quota.",
-                }
+                },
+                "voucher": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "The code of a voucher, 16 characters such as "
+                    "`7K3M-9QXA-2RTB-C4W6` as they were typed: case, spaces and dashes do not "
+                    "matter, nor I or L for 1 and O for 0. It opens what was submitted with it.",
+                },
             },
         },
     }
@@ -155,7 +167,10 @@ def _operation(operation: Operation, endpoint: str, arguments: set[str]) -> dict
             },
         }
     if operation.needs_key:
-        described["security"] = [{"key": []}]
+        described["security"] = [
+            {"key": []},
+            *([{"voucher": []}] if operation.takes_vouchers else []),
+        ]
     return described
 
 
@@ -234,6 +249,11 @@ def _problem_answers(operation: Operation) -> dict[str, Any]:
     codes = [*operation.problems, Code.SERVICE_UNAVAILABLE, Code.INTERNAL_ERROR]
     if operation.needs_key:
         codes = [Code.KEY_MISSING, Code.KEY_INVALID, Code.KEY_REVOKED, *codes]
+        codes += (
+            [Code.VOUCHER_INVALID, Code.TOO_MANY_ATTEMPTS]
+            if operation.takes_vouchers
+            else [Code.FORBIDDEN]
+        )
     by_status: dict[int, list[Code]] = {}
     for code in codes:
         by_status.setdefault(PROBLEMS[code].status, []).append(code)

@@ -10,6 +10,7 @@ from common.database import Database
 from common.documents import Documents
 from common.links import StatusLinks
 from common.pace import Pace
+from common.rates import Rates
 from common.receipts import ReceiptSigner
 from common.replies import Asker
 from common.serials import Supply
@@ -32,6 +33,7 @@ class Parts:
     celery: Celery
     supply: Supply
     asker: Asker
+    rates: Rates
 
     def install(self) -> None:
         """Give these parts to the current app."""

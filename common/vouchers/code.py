@@ -1,6 +1,6 @@
 """The code of a voucher: what an applicant types on a phone. Pure: asks no database.
 
-16 characters of Crockford's base 32 in four groups, `7K3M-9QXA-2RTB-C4WD`: 15 random ones (75 bits)
+16 characters of Crockford's base 32 in four groups, `7K3M-9QXA-2RTB-C4W6`: 15 random ones (75 bits)
 and a Luhn mod 32 check character. Typing forgives: I and L are read as 1, O as 0, small letters as
 capitals, and spaces and dashes are nothing.
 

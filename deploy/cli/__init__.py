@@ -3,7 +3,7 @@
 machine.py       up, demo               accounts.py   partner, key
 jobs.py          job, audit             quotas.py     quota
 stamps.py        keys, design           checks.py     verify
-serials.py       serials
+serials.py       serials                vouchers.py   voucher
 surroundings.py  what every command stands on
 """
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from deploy.cli import accounts, checks, jobs, machine, quotas, serials, stamps
+from deploy.cli import accounts, checks, jobs, machine, quotas, serials, stamps, vouchers
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -45,6 +45,7 @@ for command in (
     accounts.partner,
     accounts.key,
     quotas.quota,
+    vouchers.voucher,
     jobs.job,
     jobs.audit_command,
     checks.verify,

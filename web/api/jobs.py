@@ -55,6 +55,7 @@ class JobQuery(BaseModel):
 @described(
     Operation(
         tag=TAG,
+        takes_vouchers=True,
         summary="Submit a document to be stamped",
         description="Send multipart/form-data with the part `document` and the fields as parts, or "
         "the bare PDF as application/pdf with the fields as query parameters. Without a placement "
@@ -74,13 +75,15 @@ class JobQuery(BaseModel):
             202: Answers(
                 description="Accepted.",
                 model=AcceptedJob,
-                headers=("Location", "Retry-After", "Idempotent-Replayed"),
+                headers=("Location", "Retry-After", "Idempotent-Replayed", "Stamps-Left"),
             )
         },
         problems=(
             Code.IDEMPOTENCY_KEY_INVALID,
             Code.BAD_REQUEST,
             Code.QUOTA_TOO_SMALL,
+            Code.VOUCHER_EXPIRED,
+            Code.VOUCHER_VOID,
             Code.IDEMPOTENCY_KEY_IN_USE,
             Code.DOCUMENT_TOO_LARGE,
             Code.CONTENT_TYPE_UNSUPPORTED,
@@ -95,7 +98,7 @@ class JobQuery(BaseModel):
 )
 def create() -> Response:
     """Accept a document."""
-    asking = caller()
+    asking = caller(vouchers=True)
     submission = intake.read_submission(max_bytes=parts().settings.max_document_bytes)
     answer, replay = submitting.submit(asking, submission, request.headers.get("Idempotency-Key"))
     response = Response(
@@ -111,6 +114,7 @@ def create() -> Response:
 @described(
     Operation(
         tag=TAG,
+        takes_vouchers=True,
         summary="List jobs, newest first",
         query=JobQuery,
         answers={200: Answers(description="Some jobs.", model=JobPage)},
@@ -119,7 +123,7 @@ def create() -> Response:
 )
 def list_jobs() -> Response:
     """Return a page of the caller's jobs."""
-    asking = caller()
+    asking = caller(vouchers=True)
     try:
         query = JobQuery.model_validate(request.args.to_dict())
     except ValidationError as error:
@@ -151,6 +155,7 @@ def list_jobs() -> Response:
 @described(
     Operation(
         tag=TAG,
+        takes_vouchers=True,
         summary="Look at a job",
         description="While the job waits the answer carries Retry-After; send If-None-Match and an "
         "unchanged job is answered by 304.",
@@ -176,6 +181,7 @@ def show(job_id: str) -> Response:
 @described(
     Operation(
         tag=TAG,
+        takes_vouchers=True,
         summary="Cancel a queued job",
         description="Gives the quota back. Cancelling a cancelled job again changes nothing.",
         answers={200: Answers(description="The cancelled job.", model=Job)},
@@ -203,6 +209,7 @@ def cancel(job_id: str) -> Response:
 @described(
     Operation(
         tag=TAG,
+        takes_vouchers=True,
         summary="Fetch the stamped document",
         headers={"Range": "A part of the file, such as bytes=0-1023."},
         answers={
@@ -262,6 +269,7 @@ def stamped_file(job: JobRecord) -> Response:
 @described(
     Operation(
         tag=TAG,
+        takes_vouchers=True,
         summary="Fetch the receipt",
         description="The proof of arrival, a compact JWS (RFC 7515, EdDSA). Check it against "
         "/.well-known/jwks.json.",
@@ -278,7 +286,7 @@ def receipt(job_id: str) -> Response:
 
 def _own(job_id: str) -> JobRecord:
     """Return the caller's job of this id; an id that is none is not found either."""
-    asking = caller()
+    asking = caller(vouchers=True)
     try:
         wanted = UUID(job_id)
     except ValueError as error:

@@ -52,6 +52,7 @@ class PlacementPreview(BaseModel):
 @described(
     Operation(
         tag="Jobs",
+        takes_vouchers=True,
         summary="See where stamps would go",
         description="Takes the placement fields of `POST /v1/jobs` and draws what a job would, without "
         "a signature, a serial number or a job; it costs nothing, and the document is not kept. What "
@@ -78,7 +79,7 @@ class PlacementPreview(BaseModel):
 )
 def preview() -> Response:
     """Show what a job with these fields would draw."""
-    caller()
+    caller(vouchers=True)
     upload = read_upload(StampFields, max_bytes=parts().settings.max_document_bytes)
     refuse_unstampable(upload.document)
     asked = {"stamps": [placement.as_json() for placement in upload.fields.placements()]}

@@ -12,6 +12,7 @@ from common import ledger, statements
 from common.partners import Mode
 from common.problems import Code, ProblemError
 from common.statements import Entry, EntryKind, Side
+from common.vouchers.spending import Holder
 from web.answers import field_problem, json_answer
 from web.api.representations import rfc3339
 from web.callers import caller
@@ -19,6 +20,13 @@ from web.openapi import Answers, Operation, described
 from web.parts import parts
 
 blueprint = Blueprint("quota", __name__, url_prefix="/v1/quota")
+
+
+class VoucherState(BaseModel):
+    """Whether a voucher can still be spent; what was submitted with it is not affected."""
+
+    state: Literal["valid", "expired", "void"]
+    expires_at: AwareDatetime | None = Field(description="RFC 3339; null: it has no end.")
 
 
 class QuotaState(BaseModel):
@@ -33,6 +41,7 @@ class QuotaState(BaseModel):
     available: int
     held: int
     captured: int
+    voucher: VoucherState | None = Field(description="Of the voucher that asks; null for a key.")
 
 
 class LedgerEntry(BaseModel):
@@ -82,24 +91,34 @@ class LedgerQuery(BaseModel):
 @described(
     Operation(
         tag="Quota",
+        takes_vouchers=True,
         summary="Look at the quota",
         answers={200: Answers(description="The account.", model=QuotaState)},
     )
 )
 def show() -> Response:
     """Return the balance of the key's account."""
-    asking = caller()
+    asking = caller(vouchers=True)
     with parts().database.transaction() as connection:
         balance = ledger.balance(connection, asking.account_id)
+    holder = asking if isinstance(asking, Holder) else None
     return json_answer(
-        {"mode": asking.mode, "unlimited": asking.mode is Mode.TEST} | asdict(balance)
+        {"mode": asking.mode, "unlimited": asking.mode is Mode.TEST and holder is None}
+        | asdict(balance)
+        | {"voucher": None if holder is None else _voucher_json(holder)}
     )
+
+
+def _voucher_json(holder: Holder) -> dict[str, str | None]:
+    state = "void" if holder.void else "expired" if holder.expired else "valid"
+    return {"state": state, "expires_at": rfc3339(holder.expires_at)}
 
 
 @blueprint.get("/ledger")
 @described(
     Operation(
         tag="Quota",
+        takes_vouchers=True,
         summary="List the entries of the quota, newest first",
         description="Entries are never changed or deleted. What they add up to by side is the "
         "account: `topped_up` is what came from `outside` less what went there.",
@@ -110,7 +129,7 @@ def show() -> Response:
 )
 def entries() -> Response:
     """Return a page of the entries of the key's account."""
-    asking = caller()
+    asking = caller(vouchers=True)
     try:
         query = LedgerQuery.model_validate(request.args.to_dict())
     except ValidationError as error:

@@ -12,7 +12,7 @@ from uuid import UUID
 import orjson
 from sqlalchemy import Connection
 
-from common import documents, idempotency, jobs, lanes
+from common import documents, idempotency, jobs, lanes, ledger
 from common.idempotency import Answer, Keyed
 from common.identifiers import new_id
 from common.jobs import NewJob, State
@@ -22,6 +22,7 @@ from common.partners import Caller
 from common.problems import ProblemError
 from common.receipts import Arrival
 from common.telemetry import ACCEPTED, about, logger
+from common.vouchers.spending import Holder
 from web.api.intake import Submission
 from web.api.representations import job_json
 from web.parts import parts
@@ -36,8 +37,9 @@ def submit(caller: Caller, submission: Submission, key: str | None) -> tuple[Ans
         The answer, and whether it is a replay.
 
     Raises:
-        ProblemError: `quota_too_small`, `idempotency_key_invalid`, `idempotency_key_reused`,
-            `idempotency_key_in_use`; nothing is stored or charged then.
+        ProblemError: `quota_too_small`, `voucher_expired`, `voucher_void`,
+            `idempotency_key_invalid`, `idempotency_key_reused`, `idempotency_key_in_use`; nothing
+            is stored or charged then.
     """
     keyed = None if key is None else Keyed(caller.account_id, key, submission.fingerprint())
     if keyed is not None:
@@ -45,6 +47,8 @@ def submit(caller: Caller, submission: Submission, key: str | None) -> tuple[Ans
             earlier = idempotency.earlier_answer(connection, keyed)
         if earlier is not None:
             return earlier, True
+    if isinstance(caller, Holder):
+        caller.require_spendable()
     job_id = new_id()
     with about(job_id=str(job_id)):
         return _accept(caller, submission, keyed, job_id)
@@ -57,11 +61,11 @@ def _accept(
     arrived_at = datetime.now(UTC)
     stored = documents.original_key(job_id)
     shared.documents.put(stored, submission.document)
-    entry = shared.pace.enter(lanes.partner_lanes(caller.partner_id))
+    entry = shared.pace.enter(_lanes(caller))
     job = _new_job(caller, submission, job_id, arrived_at, entry)
     try:
         with shared.database.transaction() as connection:
-            answer, replay, waits = _commit(connection, job, entry, keyed)
+            answer, replay, waits = _commit(connection, caller, job, entry, keyed)
     except ProblemError:
         _undo(stored, entry)
         raise
@@ -85,7 +89,7 @@ def _accept(
 
 
 def _commit(
-    connection: Connection, job: NewJob, entry: Entry, keyed: Keyed | None
+    connection: Connection, caller: Caller, job: NewJob, entry: Entry, keyed: Keyed | None
 ) -> tuple[Answer, bool, bool]:
     """Do all that the acceptance is, in the caller's transaction.
 
@@ -108,12 +112,27 @@ def _commit(
         {
             "Location": f"/v1/jobs/{job.id}",
             "Retry-After": str(wait.retry_after),
-        },
+        }
+        | _stamps_left(connection, caller),
         orjson.dumps(job_json(_as_accepted(job, serials), wait) | {"receipt": job.receipt}),
     )
     if keyed is not None:
         idempotency.keep(connection, keyed, answer)
     return answer, False, not serials
+
+
+def _stamps_left(connection: Connection, caller: Caller) -> dict[str, str]:
+    """Return the header that tells the holder of a voucher what is left on it now."""
+    if not isinstance(caller, Holder):
+        return {}
+    return {"Stamps-Left": str(ledger.balance(connection, caller.account_id).available)}
+
+
+def _lanes(caller: Caller) -> tuple[str, ...]:
+    """Return the lanes that the caller's jobs may go to: an applicant waits behind no partner."""
+    if isinstance(caller, Holder):
+        return (lanes.APPLICANT_LANE,)
+    return lanes.partner_lanes(caller.partner_id)
 
 
 def _undo(stored: str, entry: Entry) -> None:

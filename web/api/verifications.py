@@ -20,6 +20,7 @@ from common.verdicts import (
     judge,
     know,
 )
+from web import limits
 from web.answers import json_answer, language
 from web.api.intake import DOCUMENT_PART, MULTIPART, PDF, read_upload, refuse_not_pdf
 from web.api.representations import rfc3339
@@ -148,7 +149,13 @@ def verify(document: bytes, *, expected: str | None = None) -> Verified:
         "busy it is 503 with `Retry-After`. The file is not kept.",
         body={MULTIPART: NoFields, PDF: None},
         files=(DOCUMENT_PART,),
-        answers={200: Answers(description="What was found.", model=Verification)},
+        answers={
+            200: Answers(
+                description="What was found.",
+                model=Verification,
+                headers=("RateLimit-Policy", "RateLimit"),
+            )
+        },
         problems=(
             Code.DOCUMENT_MISSING,
             Code.DOCUMENT_EMPTY,
@@ -161,12 +168,13 @@ def verify(document: bytes, *, expected: str | None = None) -> Verified:
             Code.FIELD_INVALID,
             Code.CONTENT_TYPE_UNSUPPORTED,
             Code.BAD_REQUEST,
+            Code.TOO_MANY_ATTEMPTS,
         ),
     )
 )
 def create() -> Response:
     """Check the file that the request holds."""
-    caller()
+    limits.count_check_of(caller().account_id)
     upload = read_upload(NoFields, max_bytes=parts().settings.max_checked_bytes)
     return json_answer(_as_json(verify(upload.document)), headers={"Cache-Control": "no-store"})
 

@@ -7,6 +7,7 @@ from common.jobs import State, records
 from common.jobs.records import JobRecord
 from common.pace import HELD_UP, UNKNOWN, Wait
 from common.problems import PROBLEMS, Code, ProblemError
+from web import limits
 from web.answers import language_of, with_validator
 from web.api.jobs import JOSE, stamped_file
 from web.pages import progress
@@ -56,6 +57,7 @@ def keep_private(response: Response) -> Response:
 def _job(token: str) -> JobRecord:
     job_id = parts().links.open(token)
     if job_id is None:
+        limits.count_wrong_link()
         raise ProblemError(Code.NOT_FOUND)
     with parts().database.transaction() as connection:
         job = records.show(connection, job_id)

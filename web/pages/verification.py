@@ -17,6 +17,7 @@ from common.problems import PROBLEMS, Code, ProblemError
 from common.serials import PublicSerial
 from common.telemetry import REFUSED
 from common.verdicts import ADVICE, CHANGES, HEADLINES
+from web import limits
 from web.answers import language_of
 from web.api.intake import read_upload
 from web.api.verifications import NoFields, verify
@@ -109,6 +110,8 @@ def show_code(serial: str, token: str) -> Response:
         genuine = parts().codes.signed(read)
     except codes.CodeError:
         pass
+    if not genuine:
+        limits.count_wrong_link()
     found, away = _look_up(wanted) if genuine else (None, False)
     page = render_template(
         "code.html",
@@ -145,6 +148,7 @@ def check_for(serial: str) -> Response:
 def _check(expected: str | None) -> Response:
     """Answer with the result, or with the form again and what was wrong."""
     try:
+        limits.count_check()
         upload = read_upload(NoFields, max_bytes=_most_bytes(), beside_a_form=("lang",))
         verified = verify(upload.document, expected=expected)
     except ProblemError as error:

@@ -1,0 +1,109 @@
+"""How often an address may try what only guesses or wastes: limits, and what clients are told of them.
+
+Somebody with a right code or link is never counted. What is counted is counted by address: by the last
+hop before `trusted_proxies` proxies, an IPv6 address by its /64.
+"""
+
+from typing import NoReturn
+from uuid import UUID
+
+from flask import Response, after_this_request, request
+
+from common.problems import Code, ProblemError
+from common.rates import Bucket, Limit, Standing, network_of
+from common.telemetry import LIMITED
+from web.parts import parts
+
+MINUTE = 60
+HOUR = 3600
+
+
+def refuse_guessing() -> None:
+    """Refuse a voucher code before it is looked up, where too many from this address were wrong.
+
+    While all addresses together send too many wrong ones, an address is refused after its first: a
+    right code from an address that never sent a wrong one is served whatever others do.
+
+    Takes nothing, so that right codes cost nothing; requests of one moment may all pass and be counted
+    afterwards, no more than this server's threads.
+
+    Raises:
+        ProblemError: `too_many_attempts`.
+    """
+    own, all_together = parts().rates.look(*_of_wrong_codes())
+    if not own.allowed:
+        _refuse(own)
+    if not all_together.allowed and not own.untouched:
+        _refuse(all_together)
+
+
+def count_wrong_code() -> None:
+    """Count a voucher code that was wrong."""
+    own, _ = parts().rates.take(*_of_wrong_codes())
+    _tell(own, taken=1)
+
+
+def count_wrong_link() -> None:
+    """Count a link that was not made here: a guess.
+
+    Raises:
+        ProblemError: `too_many_attempts`.
+    """
+    _take(Limit("wrong-links", parts().settings.wrong_links_per_hour, HOUR), _address())
+
+
+def count_check() -> None:
+    """Count a file that somebody without a key sends to be checked.
+
+    Raises:
+        ProblemError: `too_many_attempts`.
+    """
+    _take(Limit("checks", parts().settings.checks_per_minute, MINUTE), _address())
+
+
+def count_check_of(account_id: UUID) -> None:
+    """Count a file that is sent to be checked with a key of this account.
+
+    Raises:
+        ProblemError: `too_many_attempts`.
+    """
+    allowed = parts().settings.checks_per_minute_by_key
+    _take(Limit("checks-by-key", allowed, MINUTE), str(account_id))
+
+
+def _of_wrong_codes() -> tuple[Bucket, Bucket]:
+    """Return the share of this request's address, and the one of all together."""
+    settings = parts().settings
+    return (
+        Bucket(Limit("wrong-codes", settings.wrong_codes_per_hour, HOUR), _address()),
+        Bucket(Limit("wrong-codes-of-all", settings.wrong_codes_of_all, HOUR), ""),
+    )
+
+
+def _address() -> str:
+    return network_of(request.remote_addr)
+
+
+def _take(limit: Limit, whose: str) -> None:
+    [standing] = parts().rates.take(Bucket(limit, whose))
+    if not standing.allowed:
+        _refuse(standing)
+    _tell(standing, taken=1)
+
+
+def _refuse(standing: Standing) -> NoReturn:
+    LIMITED.labels(standing.limit.name).inc()
+    _tell(standing)
+    raise ProblemError(
+        Code.TOO_MANY_ATTEMPTS, headers={"Retry-After": str(max(1, standing.wait_seconds))}
+    )
+
+
+def _tell(standing: Standing, *, taken: int = 0) -> None:
+    """Put the limit, and where the client stands with it, into this request's answer."""
+
+    @after_this_request
+    def add(response: Response) -> Response:
+        response.headers["RateLimit-Policy"] = standing.limit.policy
+        response.headers["RateLimit"] = standing.field(taken=taken)
+        return response
