@@ -48,8 +48,9 @@ def test_links_that_do_not_open_are_refused_after_some_and_those_that_do_never(
     assert 1100 <= int(refused.headers["Retry-After"]) <= 1200
     assert refused.headers["RateLimit-Policy"] == '"wrong-links";q=3;w=3600'
     assert refused.headers["RateLimit"] == f'"wrong-links";r=0;t={refused.headers["Retry-After"]}'
-    # A page for people, as any other problem.
-    assert refused.mimetype == "text/html"
+    # A person gets a page, as of any other problem.
+    shown = strict.get(WRONG_LINK, environ_base=here, headers={"Accept": "text/html"})
+    assert (shown.status_code, shown.mimetype) == (429, "text/html")
     job = strict.post("/v1/jobs", data=letter, headers=account.test | PDF).json
     page = job["links"]["status_page"].partition("/j/")[2]
     opened = strict.get(f"/j/{page}", environ_base=here)
