@@ -94,6 +94,24 @@ RULES: dict[str, str] = {
         where a.topped_up <> coalesce(-s.outside, 0) or a.available <> coalesce(s.available, 0)
            or a.held <> coalesce(s.held, 0) or a.captured <> coalesce(s.captured, 0)
            or a.topped_up <> a.available + a.held + a.captured""",
+    "every voucher has an account, of its batch's partner and mode, and every such account one": """
+        select coalesce(v.account_id, a.id)
+        from vouchers v join voucher_batches b on b.reference = v.reference
+        full join (select * from accounts where kind = 'voucher') a on a.id = v.account_id
+        where (a.partner_id, a.mode) is distinct from (b.partner_id, b.mode)""",
+    "a batch has as many vouchers as were issued": """
+        select b.reference from voucher_batches b left join vouchers v on v.reference = b.reference
+        group by b.reference having count(v.account_id) <> b.count""",
+    "a voucher was topped up once, with what it is worth": """
+        select v.account_id from vouchers v join voucher_batches b on b.reference = v.reference
+        left join ledger_entries e on e.account_id = v.account_id and e.kind = 'top_up'
+        group by v.account_id, b.stamps
+        having count(e.id) <> 1 or sum(e.amount) <> b.stamps""",
+    # A transaction that began before may commit after; none may take longer.
+    "nothing is held on a voucher that was void or had expired": """
+        select distinct v.account_id from vouchers v join ledger_entries e
+            on e.account_id = v.account_id and e.kind = 'hold'
+        where e.at > least(v.voided_at, v.expires_at) + interval '2 minutes'""",
     "every job was told as accepted once": """
         select j.id from jobs j left join events e on e.job_id = j.id and e.type = 'job.accepted'
         where e.id is null""",

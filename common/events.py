@@ -83,7 +83,10 @@ def record_all(connection: Connection, happened: Sequence[Happened]) -> list[UUI
                 "insert into deliveries (id, event_id, endpoint_id, next_attempt_at)"
                 " select gen_random_uuid(), e.id, w.id, now() from events e"
                 " join webhook_endpoints w on w.partner_id = e.partner_id and w.mode = e.mode"
-                " where e.id = any(:told) and w.deleted_at is null returning id"
+                " where e.id = any(:told) and w.deleted_at is null"
+                # What is submitted with a voucher is not the business of whoever sold it.
+                " and not exists (select from jobs j join accounts a on a.id = j.account_id"
+                " where j.id = e.job_id and a.kind = 'voucher') returning id"
             ),
             {"told": told},
         ).scalars()

@@ -1,7 +1,7 @@
 """Who comes with a voucher: a caller like a partner's key, of an account of its own."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from sqlalchemy import Connection, text
@@ -9,6 +9,11 @@ from sqlalchemy import Connection, text
 from common.partners import Caller, Mode
 from common.problems import Code, ProblemError
 from common.vouchers import code
+
+_STANDING = (
+    "v.expires_at, coalesce(v.expires_at <= now(), false) as expired,"
+    " v.voided_at is not null as void"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +41,21 @@ class Holder(Caller):
             )
 
 
+def require_spendable_until_commit(connection: Connection, holder: Holder) -> None:
+    """See that the voucher may be spent, and keep anybody from making it void before the commit.
+
+    Raises:
+        ProblemError: `voucher_void`, `voucher_expired`.
+    """
+    row = connection.execute(
+        text(f"select {_STANDING} from vouchers v where account_id = :id for share"),
+        {"id": holder.account_id},
+    ).one()
+    replace(
+        holder, expires_at=row.expires_at, expired=row.expired, void=row.void
+    ).require_spendable()
+
+
 def authenticate(connection: Connection, typed: str) -> Holder:
     """Return who holds the voucher of a typed code.
 
@@ -46,8 +66,7 @@ def authenticate(connection: Connection, typed: str) -> Holder:
     """
     row = connection.execute(
         text(
-            "select a.id, a.partner_id, a.mode, v.expires_at,"
-            " coalesce(v.expires_at <= now(), false) as expired, v.voided_at is not null as void"
+            f"select a.id, a.partner_id, a.mode, {_STANDING}"
             " from vouchers v join accounts a on a.id = v.account_id where v.digest = :digest"
         ),
         {"digest": hashlib.sha256(code.as_written(typed).encode()).digest()},

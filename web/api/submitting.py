@@ -22,6 +22,7 @@ from common.partners import Caller
 from common.problems import ProblemError
 from common.receipts import Arrival
 from common.telemetry import ACCEPTED, about, logger
+from common.vouchers import spending
 from common.vouchers.spending import Holder
 from web.api.intake import Submission
 from web.api.representations import job_json
@@ -100,6 +101,8 @@ def _commit(
         earlier = idempotency.begin(connection, keyed)
         if earlier is not None:
             return earlier, True, False
+    if isinstance(caller, Holder):
+        spending.require_spendable_until_commit(connection, caller)
     (serials,) = jobs.accept(
         connection,
         [job],
