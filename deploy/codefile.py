@@ -37,13 +37,14 @@ class CodeFile:
         self.file = file
         self.unfinished = unfinished_name(file)
         try:
-            self._descriptor = os.open(self.unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            descriptor = os.open(self.unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         except FileExistsError as error:
             raise CodeFileError(
                 f"{self.unfinished} is there: another run is under way, or one was interrupted"
             ) from error
         except OSError as error:
             raise CodeFileError(f"{self.unfinished} cannot be written: {error.strerror}") from error
+        self._opened = os.fdopen(descriptor, "wb")
         # Only now: no other run can give the file its name any more.
         if os.path.lexists(file):
             self.discard()
@@ -58,10 +59,10 @@ class CodeFile:
         text = StringIO(newline="")
         csv.writer(text).writerows(rows)
         try:
-            with os.fdopen(self._descriptor, "wb") as file:
-                file.write(text.getvalue().encode())
-                file.flush()
-                os.fsync(file.fileno())
+            with self._opened as opened:
+                opened.write(text.getvalue().encode())
+                opened.flush()
+                os.fsync(opened.fileno())
             _sync_folder(self.file)
         except OSError as error:
             self.discard()
@@ -85,7 +86,7 @@ class CodeFile:
     def discard(self) -> None:
         """Remove the file; only while it is certain that none of its codes exists."""
         with contextlib.suppress(OSError):
-            os.close(self._descriptor)
+            self._opened.close()
         self.unfinished.unlink(missing_ok=True)
 
 

@@ -9,11 +9,15 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from dotenv import dotenv_values
+from sqlalchemy import Connection
 
 from common import accounts, jwks, ledger, partners
 from common.database import Database
-from common.partners import Mode
+from common.identifiers import new_id
+from common.partners import Mode, Partner
 from common.settings import ENV_FILE_NAME
+from common.vouchers import code, issuing
+from common.vouchers.issuing import NewBatch
 from deploy.sample import sample_letter
 from deploy.specimen import make_specimen_chain
 
@@ -22,15 +26,17 @@ CODE_PUBLIC_KEYS = Path("keys/code.pub.pem")
 DEMO_FILE_NAME = "demo.env"
 DEMO_PARTNER = "demo"
 DEMO_QUOTA = 1000
+DEMO_VOUCHER_STAMPS = 100
 _FLOWER_USER = "ops"
 
 
 @dataclass(frozen=True, slots=True)
 class Demo:
-    """The demo partner's keys."""
+    """The demo partner's keys, and a voucher of test mode."""
 
     test_key: str
     live_key: str
+    voucher: str
 
 
 def write_privately(path: Path, content: bytes) -> None:
@@ -123,34 +129,58 @@ def _publish(key: Path, published: Path) -> None:
 
 
 def make_demo(data: Path, database: Database) -> Demo:
-    """Return the demo partner's keys, making partner, keys and quota once."""
-    file = data / DEMO_FILE_NAME
+    """Return the demo partner's keys and voucher, making what is missing once."""
     known = read_demo(data)
     if known is not None:
         return known
+    variables = read_variables(data / DEMO_FILE_NAME)
     with database.transaction() as connection:
         partner = partners.create(connection, name=DEMO_PARTNER)
-        test, live = (
-            partners.issue_key(connection, partner_id=partner.id, mode=mode, label=DEMO_PARTNER)
-            for mode in (Mode.TEST, Mode.LIVE)
-        )
-        ledger.top_up(
-            connection,
-            account_id=accounts.of_partner(connection, partner_id=partner.id, mode=Mode.LIVE),
-            amount=DEMO_QUOTA,
-            reference="first start",
-            by="stampede",
-        )
-    write_variables(file, {"TEST_KEY": test.secret, "LIVE_KEY": live.secret})
-    return Demo(test.secret, live.secret)
+        if "LIVE_KEY" not in variables:
+            variables |= _demo_keys(connection, partner)
+        variables["VOUCHER"] = _demo_voucher(connection, partner)
+    write_variables(data / DEMO_FILE_NAME, variables)
+    return _demo(variables)
 
 
 def read_demo(data: Path) -> Demo | None:
-    """Return the demo partner's keys, or None before the first start."""
+    """Return the demo partner's keys and voucher, or None before the first start."""
     known = read_variables(data / DEMO_FILE_NAME)
-    if "TEST_KEY" not in known or "LIVE_KEY" not in known:
-        return None
-    return Demo(known["TEST_KEY"], known["LIVE_KEY"])
+    return _demo(known) if {"TEST_KEY", "LIVE_KEY", "VOUCHER"} <= set(known) else None
+
+
+def _demo(variables: Mapping[str, str]) -> Demo:
+    return Demo(variables["TEST_KEY"], variables["LIVE_KEY"], variables["VOUCHER"])
+
+
+def _demo_keys(connection: Connection, partner: Partner) -> dict[str, str]:
+    test, live = (
+        partners.issue_key(connection, partner_id=partner.id, mode=mode, label=DEMO_PARTNER)
+        for mode in (Mode.TEST, Mode.LIVE)
+    )
+    ledger.top_up(
+        connection,
+        account_id=accounts.of_partner(connection, partner_id=partner.id, mode=Mode.LIVE),
+        amount=DEMO_QUOTA,
+        reference="first start",
+        by="stampede",
+    )
+    return {"TEST_KEY": test.secret, "LIVE_KEY": live.secret}
+
+
+def _demo_voucher(connection: Connection, partner: Partner) -> str:
+    batch = NewBatch(
+        # Another one where the file of an earlier one was lost.
+        reference=f"demo {new_id()}",
+        partner_id=partner.id,
+        mode=Mode.TEST,
+        stamps=DEMO_VOUCHER_STAMPS,
+        expires_at=None,
+        by="stampede",
+    )
+    made = code.generate()
+    issuing.issue(connection, batch, [made])
+    return str(made)
 
 
 def make_letter(data: Path) -> Path:

@@ -301,6 +301,7 @@ class Copy:
             f"    Flower       {flower}    user {user}, password {password}",
             f"    test key     {demo.test_key}",
             f"    live key     {demo.live_key}",
+            f"    voucher      {demo.voucher}    used as a key is; of test mode",
             "",
             "Try it:",
             "",

@@ -129,7 +129,10 @@ def void_batch(connection: Connection, reference: str, *, reason: str, by: str) 
     Raises:
         UnknownVoucherError: there is no such batch.
     """
-    return _void(connection, "reference = :wanted", reference, reason=reason, by=by)
+    try:
+        return _void(connection, "reference = :wanted", reference, reason=reason, by=by)
+    except UnknownVoucherError as error:
+        raise UnknownVoucherError(f"there is no batch '{reference}'") from error
 
 
 def _void(connection: Connection, which: str, wanted: Any, *, reason: str, by: str) -> int:
@@ -143,7 +146,7 @@ def _void(connection: Connection, which: str, wanted: Any, *, reason: str, by: s
         {"wanted": wanted},
     ).rowcount
     if not marked:
-        raise UnknownVoucherError("there is no such voucher")
+        raise UnknownVoucherError("there is no voucher of this code")
     taken: int = connection.execute(
         text(
             "with before as (select id, available from accounts"

@@ -113,8 +113,9 @@ def _commit(batch: NewBatch, codes: Sequence[VoucherCode], file: CodeFile) -> No
 @as_json
 def voucher_show(typed: str, json_: bool) -> None:
     """Show what is left of a voucher."""
+    wanted = _typed(typed)
     with _in_words(), transaction() as connection:
-        found = records.show(connection, code.read(typed))
+        found = records.show(connection, wanted)
     _print([asdict(found)], json_=json_)
 
 
@@ -140,12 +141,21 @@ def voucher_void(typed: str | None, reference: str | None, reason: str) -> None:
     """
     if (typed is None) == (reference is None):
         raise click.UsageError("either CODE or --reference")
+    wanted = None if typed is None else _typed(typed)
     with _in_words(), transaction() as connection:
-        if typed is not None:
-            taken = records.void(connection, code.read(typed), reason=reason, by=operator())
+        if wanted is not None:
+            taken = records.void(connection, wanted, reason=reason, by=operator())
         else:
             taken = records.void_batch(connection, str(reference), reason=reason, by=operator())
     click.echo(f"void; {taken} unspent stamps taken out")
+
+
+def _typed(typed: str) -> VoucherCode:
+    """Read a code; a typo needs no database to be told."""
+    try:
+        return code.read(typed)
+    except MistypedError as error:
+        raise click.ClickException(str(error)) from error
 
 
 @contextmanager
@@ -157,7 +167,7 @@ def _in_words(reference: str = "", output: Path | None = None) -> Iterator[None]
         raise click.ClickException(
             f"there is no partner '{error}'; make it with: stampede partner create '{error}'"
         ) from error
-    except (MistypedError, UnknownVoucherError) as error:
+    except UnknownVoucherError as error:
         raise click.ClickException(str(error)) from error
     except CodeFileError as error:
         raise click.ClickException(
