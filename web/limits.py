@@ -11,8 +11,10 @@ from flask import Response, after_this_request, request
 
 from common.problems import Code, ProblemError
 from common.rates import Bucket, Limit, Standing, network_of
-from common.telemetry import LIMITED
+from common.telemetry import LIMITED, logger
 from web.parts import parts
+
+log = logger(__name__)
 
 MINUTE = 60
 HOUR = 3600
@@ -93,6 +95,11 @@ def _take(limit: Limit, whose: str) -> None:
 
 def _refuse(standing: Standing) -> NoReturn:
     LIMITED.labels(standing.limit.name).inc()
+    if "X-Forwarded-For" in request.headers and not parts().settings.trusted_proxies:
+        # Behind a proxy that nobody told us of, all clients have its address.
+        log.warning(
+            "refused by address; X-Forwarded-For is not believed", limit=standing.limit.name
+        )
     _tell(standing)
     raise ProblemError(
         Code.TOO_MANY_ATTEMPTS, headers={"Retry-After": str(max(1, standing.wait_seconds))}

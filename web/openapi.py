@@ -74,6 +74,8 @@ _HEADER_TEXTS = {
     "RateLimit": "What is left of it, and the seconds until it is whole again.",
     "Accept-Ranges": "`bytes`: parts can be asked for with Range.",
 }
+# Of problems, by their status.
+_HEADERS_OF_PROBLEMS = {429: ("Retry-After", "RateLimit-Policy", "RateLimit")}
 
 
 def described(operation: Operation) -> Callable[[_View], _View]:
@@ -225,13 +227,18 @@ def _body_schema(model: type[BaseModel] | None, files: Sequence[str]) -> dict[st
     return schema | {"required": [*schema.get("required", ()), *files]}
 
 
+def _headers(names: Sequence[str]) -> dict[str, Any]:
+    if not names:
+        return {}
+    texts = {
+        name: {"description": _HEADER_TEXTS[name], "schema": {"type": "string"}} for name in names
+    }
+    return {"headers": texts}
+
+
 def _answer(answer: Answers) -> dict[str, Any]:
     described: dict[str, Any] = {"description": answer.description}
-    if answer.headers:
-        described["headers"] = {
-            name: {"description": _HEADER_TEXTS[name], "schema": {"type": "string"}}
-            for name in answer.headers
-        }
+    described |= _headers(answer.headers)
     if answer.model is not None:
         reference = _REFERENCE.format(model=answer.model.__name__)
         described["content"] = {answer.content_type: {"schema": {"$ref": reference}}}
@@ -264,6 +271,7 @@ def _problem_answers(operation: Operation) -> dict[str, Any]:
                 PROBLEM_JSON: {"schema": {"$ref": _REFERENCE.format(model="ProblemDocument")}}
             },
         }
+        | _headers(_HEADERS_OF_PROBLEMS.get(status, ()))
         for status, found in sorted(by_status.items())
     }
 

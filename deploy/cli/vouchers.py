@@ -132,7 +132,7 @@ def voucher_list(reference: str | None, json_: bool) -> None:
 @voucher.command("void")
 @click.argument("typed", metavar="[CODE]", required=False)
 @click.option("--reference", help="Instead of one code: every voucher of this batch.")
-@click.option("--reason", required=True, help="Why; kept in the ledger.")
+@click.option("--reason", required=True, help="Why; whoever holds it may read it.")
 def voucher_void(typed: str | None, reference: str | None, reason: str) -> None:
     """Take the unspent stamps of a voucher, or of a batch. What was submitted with them finishes.
 

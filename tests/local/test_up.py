@@ -42,6 +42,10 @@ def test_a_copy_starts_serves_is_operated_and_ends_clean(start: Start, tmp_path:
     commands_work(running.data, tmp_path / "stamped.pdf", outcome["job"])
 
     keys = read_demo(running.data)
+    assert keys is not None
+    assert keys.voucher in said
+    voucher = {"Authorization": f"Bearer {keys.voucher}"}
+    assert httpx.get(f"{running.url}/v1/quota", headers=voucher).json()["available"] == 100
     second = start(data=running.data)
     assert second.process.wait(30) == 1
     assert "another copy is running" in second.said()

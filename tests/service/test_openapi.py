@@ -48,6 +48,23 @@ def test_every_operation_has_a_name_a_summary_and_its_problems(
     assert len(names) == len(set(names))
 
 
+def test_what_a_voucher_opens_and_what_it_does_not_is_described(
+    description: dict[str, Any],
+) -> None:
+    for path, ways in description["paths"].items():
+        for operation in ways.values():
+            names = [name for way in operation.get("security", ()) for name in way]
+            opens = path.startswith(("/v1/jobs", "/v1/quota", "/v1/placements"))
+            assert ("voucher" in names) == opens
+            assert ("403" in operation["responses"]) == (
+                (bool(names) and not opens) or (path == "/v1/jobs" and "requestBody" in operation)
+            )
+            if opens:
+                assert "`voucher_invalid`" in operation["responses"]["401"]["description"]
+                refused = operation["responses"]["429"]
+                assert set(refused["headers"]) == {"Retry-After", "RateLimit-Policy", "RateLimit"}
+
+
 def test_every_schema_is_a_valid_one(description: dict[str, Any]) -> None:
     for name in description["components"]["schemas"]:
         validator_for(

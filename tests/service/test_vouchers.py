@@ -22,6 +22,7 @@ from common.settings import WebSettings
 from common.vouchers import code, issuing, records
 from common.vouchers.code import VoucherCode
 from common.vouchers.issuing import NewBatch
+from deploy import firststart
 from tests.service.test_intake_api import assert_problem
 from tests.service.test_limits import address
 from tests.service.test_stamping import ended, submit
@@ -91,6 +92,20 @@ def left(client: FlaskClient, voucher: Voucher) -> tuple[int, int, int]:
 def void(db: Database, voucher: Voucher) -> int:
     with db.transaction() as connection:
         return records.void(connection, voucher.code, reason="stolen", by="tests")
+
+
+def wait_for_lock(db: Database, thread: threading.Thread, query: str) -> None:
+    """Return once the thread's query waits for a lock."""
+    waiting = text(
+        "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query like :query"
+    )
+    while True:
+        # In a transaction of its own: the view stays as it was first seen in one.
+        with db.transaction() as watching:
+            if watching.execute(waiting, {"query": query}).scalar_one():
+                return
+        thread.join(0.02)
+        assert thread.is_alive()
 
 
 def assert_books_add_up(db: Database, voucher: Voucher) -> None:
@@ -329,19 +344,26 @@ def test_a_voucher_that_is_made_void_while_a_document_arrives_is_not_spent(
         records.void(connection, voucher.code, reason="stolen", by="tests")
         submitting = threading.Thread(target=lambda: answers.append(send(voucher.headers)))
         submitting.start()
-        waiting = text(
-            "select count(*) from pg_stat_activity where wait_event_type = 'Lock'"
-            " and query like '%vouchers v where account_id%'"
-        )
-        while True:
-            # In a transaction of its own: the view stays as it was first seen in one.
-            with db.transaction() as watching:
-                if watching.execute(waiting).scalar_one():
-                    break
-            submitting.join(0.02)
-            assert submitting.is_alive()
+        wait_for_lock(db, submitting, "%vouchers v where account_id%")
     submitting.join()
     assert_problem(answers[0], 403, "voucher_void")
+    assert left(client, voucher) == (0, 0, 0)
+    assert_books_add_up(db, voucher)
+
+
+def test_stamps_that_come_back_while_a_voucher_is_made_void_are_taken_out_too(
+    client: FlaskClient, voucher: Voucher, send: Send, db: Database
+) -> None:
+    job = send(voucher.headers).json
+    taken = []
+    with db.transaction() as connection:
+        account = records.show(connection, voucher.code).account
+        assert jobs.cancel(connection, account_id=account, job_id=job["id"]) is not None
+        voiding = threading.Thread(target=lambda: taken.append(void(db, voucher)))
+        voiding.start()
+        wait_for_lock(db, voiding, "select count(%for no key update) locked")
+    voiding.join()
+    assert taken == [2]
     assert left(client, voucher) == (0, 0, 0)
     assert_books_add_up(db, voucher)
 
@@ -437,6 +459,23 @@ def test_a_right_code_is_never_counted_and_never_slowed_by_others(
     fresh = address()
     assert ask(crowded, str(voucher.code), fresh).status_code == 200
     assert ask(crowded, str(code.generate()), fresh).status_code == 401
+
+
+def test_a_data_folder_gets_a_voucher_once_also_one_from_before_there_were_any(
+    tmp_path: Path, client: FlaskClient, db: Database
+) -> None:
+    first = firststart.make_demo(tmp_path, db)
+    assert firststart.make_demo(tmp_path, db) == first
+    asked = ask(client, first.voucher, address()).json
+    assert (asked["mode"], asked["available"]) == ("test", firststart.DEMO_VOUCHER_STAMPS)
+    file = tmp_path / firststart.DEMO_FILE_NAME
+    variables = firststart.read_variables(file)
+    firststart.write_variables(file, {k: v for k, v in variables.items() if k != "VOUCHER"})
+    assert firststart.read_demo(tmp_path) is None
+    later = firststart.make_demo(tmp_path, db)
+    assert (later.test_key, later.live_key) == (first.test_key, first.live_key)
+    assert later.voucher != first.voucher
+    assert firststart.read_demo(tmp_path) == later
 
 
 def test_a_letter_comes_back_stamped_for_a_voucher(

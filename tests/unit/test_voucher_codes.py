@@ -1,6 +1,8 @@
 """A voucher's code: typed with forgiveness, and a typo is noticed before anything is looked up."""
 
+import re
 from itertools import product
+from pathlib import Path
 
 import pytest
 from hypothesis import assume, given
@@ -12,6 +14,7 @@ from common.serials import ALPHABET
 from common.vouchers import code
 from common.vouchers.code import LENGTH, MistypedError, VoucherCode
 
+DOCS = Path(__file__).parents[2] / "docs" / "vouchers.md"
 bodies = st.text(ALPHABET, min_size=LENGTH, max_size=LENGTH)
 
 
@@ -39,6 +42,25 @@ def test_a_code_is_sixteen_characters_in_four_groups(made: list[VoucherCode]) ->
         assert [len(group) for group in groups] == [4, 4, 4, 4]
         assert set("".join(groups)) <= set(ALPHABET)
         assert code.read(str(one)) == one
+
+
+def test_the_check_that_forms_are_told_to_make_says_the_same(made: list[VoucherCode]) -> None:
+    told = re.search(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL)
+    assert told is not None
+    example = '"7k3m 9qxa 2rtb c4w6"'
+    assert example in told[1]
+
+    def right(typed: str) -> bool:
+        names: dict[str, bool] = {}
+        exec(told[1].replace(example, repr(typed)), names)
+        return names["right"]
+
+    assert right("7k3m 9qxa 2rtb c4w6")
+    for one in made[:20]:
+        assert right(str(one).lower())
+        swapped = one.characters[1] + one.characters[0] + one.characters[2:]
+        for typed in (str(one)[:-1], str(one)[:-1] + "U", swapped):
+            assert right(typed) == is_code(typed)
 
 
 def test_no_two_are_alike_and_every_character_turns_up_at_every_place(
