@@ -123,7 +123,10 @@ def voucher_show(typed: str, json_: bool) -> None:
 @click.option("--reference", help="Only this batch.")
 @as_json
 def voucher_list(reference: str | None, json_: bool) -> None:
-    """Show the batches: how many were issued, were used at all, have nothing left."""
+    """Show the batches, and how many of each are spent.
+
+    Touched are those that something was submitted with; spent, those that have nothing left.
+    """
     with _in_words(), transaction() as connection:
         found = records.batches(connection, reference=reference)
     _print([asdict(batch) for batch in found], json_=json_)
