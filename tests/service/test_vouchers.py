@@ -1,7 +1,7 @@
 """Spending a voucher: by its code, over several jobs, and by nobody else."""
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,6 +16,7 @@ from common import audit, jobs
 from common.database import Database
 from common.identifiers import new_id
 from common.lanes import APPLICANT_LANE
+from common.pace import Pace
 from common.partners import Mode
 from common.problems import Code
 from common.settings import WebSettings
@@ -45,6 +46,20 @@ class Voucher:
 
 
 Make = Callable[..., Voucher]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _leave_the_lane_empty(db: Database, lane_pace: Pace) -> Iterator[None]:
+    """Other tests count what waits in the applicants' lane."""
+    yield
+    with db.transaction() as connection:
+        waiting = connection.execute(
+            text("select id, account_id from jobs where lane = :lane and state = 'queued'"),
+            {"lane": APPLICANT_LANE},
+        ).all()
+        for job in waiting:
+            jobs.cancel(connection, account_id=job.account_id, job_id=job.id)
+    lane_pace.recount(APPLICANT_LANE, queued=0, highest_ticket=0)
 
 
 @pytest.fixture
