@@ -206,6 +206,11 @@ def test_its_jobs_are_its_own_and_nobody_elses_not_even_of_who_sold_it(
     assert_problem(not_yet, 409, "document_not_ready")
     [listed] = client.get("/v1/jobs", headers=voucher.headers).json["data"]
     assert listed["id"] == job["id"]
+    entries = client.get("/v1/quota/ledger", headers=voucher.headers).json["data"]
+    assert [(e["kind"], e["amount"], e["job_id"]) for e in entries] == [
+        ("hold", 1, job["id"]),
+        ("top_up", 2, None),
+    ]
     for other in (account.live, account.test, make_voucher().headers):
         assert_problem(client.get(here, headers=other), 404, "not_found")
         assert_problem(client.post(f"{here}/cancel", headers=other), 404, "not_found")
