@@ -19,13 +19,13 @@ from uuid import UUID
 import kombu.exceptions
 import orjson
 import redis
-from celery import Celery
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from common import lanes
 from common.documents import Documents, inbox_key
 from common.identifiers import new_id
+from common.lanes import LanesApp
 from common.problems import Code, ProblemError
 from common.settings import Settings, WebSettings
 from common.telemetry import QUESTIONS, logger
@@ -50,7 +50,7 @@ return {redis.call('HINCRBY', KEYS[1], 'runs', 1), redis.call('HGET', KEYS[1], '
 class Asker:
     """The front end's side: asks, and waits a bounded time. Safe to share between threads."""
 
-    def __init__(self, *, settings: WebSettings, documents: Documents, celery: Celery) -> None:
+    def __init__(self, *, settings: WebSettings, documents: Documents, celery: LanesApp) -> None:
         """Take the parts; connects at the first question."""
         self._seconds = settings.answer_seconds
         # A thread that waits serves nobody else: the places leave threads for uploads and pages.

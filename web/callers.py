@@ -20,7 +20,7 @@ def caller() -> Caller:
     if scheme.lower() != "bearer" or not secret.strip():
         raise ProblemError(Code.KEY_MISSING, headers=_CHALLENGE)
     try:
-        with parts().database.transaction() as connection:
+        with parts().database.reading() as connection:
             return partners.authenticate(connection, secret.strip())
     except ProblemError as error:
         error.headers.update(_CHALLENGE)

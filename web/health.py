@@ -29,7 +29,7 @@ def livez() -> Response:
 
 @blueprint.get("/readyz")
 def readyz() -> Response:
-    """Say whether documents can be accepted: the database and the object store are needed.
+    """Say whether documents can be accepted: the database and room in the object store are needed.
 
     The broker is reported, but not needed: what is accepted without it is published later.
     """
@@ -39,7 +39,7 @@ def readyz() -> Response:
         database = False
     checks = {
         "database": database,
-        "documents": parts().documents.answers(),
+        "documents": parts().documents.answers(room=parts().settings.max_document_bytes),
         "broker": parts().pace.answers(),
     }
     ready = checks["database"] and checks["documents"]

@@ -62,6 +62,8 @@ class _Connection:
     passed: dict[Way, int] = field(default_factory=lambda: dict.fromkeys(Way, 0))
     # The words whose answer is to be lost went to the server; the next bytes back are the answer.
     asked: bool = False
+    # The words that come before the ones to look for were seen.
+    armed: bool = False
     # Nothing passes to this client for the time being.
     held: bool = False
     ended: set[Way] = field(default_factory=set)
@@ -191,18 +193,25 @@ class Proxy:
         self._command(counted)
         self.start()
 
-    def cut_before(self, words: bytes, *, times: int | None = None) -> None:
-        """Reset a connection instead of passing these words to the server."""
+    def cut_before(self, words: bytes, *, after: bytes = b"", times: int | None = None) -> None:
+        """Reset a connection instead of passing these words to the server.
+
+        Args:
+            words: looked for in what goes to the server.
+            after: only once these were seen on the connection, such as a statement before a COMMIT.
+                A client that prepares statements sends their text only at first.
+            times: how many connections are cut; all when not given.
+        """
         left = [times]
 
         def watched(connection: _Connection, way: Way, piece: bytes) -> None:
-            if way is Way.TO_SERVER and words in piece:
+            if way is Way.TO_SERVER and _says(connection, piece, words, after):
                 self._cut_if_any_left(left)
 
         self._command(watched)
         self.start()
 
-    def lose_answer_to(self, words: bytes, *, times: int | None = None) -> None:
+    def lose_answer_to(self, words: bytes, *, after: bytes = b"", times: int | None = None) -> None:
         """Pass these words to the server, and reset the connection when its answer comes.
 
         The server has done then what it was told, and the client cannot know.
@@ -213,17 +222,17 @@ class Proxy:
             if way is Way.TO_CLIENT and connection.asked:
                 connection.asked = False
                 self._cut_if_any_left(left)
-            if way is Way.TO_SERVER and words in piece:
+            if way is Way.TO_SERVER and _says(connection, piece, words, after):
                 connection.asked = True
 
         self._command(watched)
         self.start()
 
-    def hold_answer_to(self, words: bytes) -> None:
+    def hold_answer_to(self, words: bytes, *, after: bytes = b"") -> None:
         """Pass these words to the server, and then nothing back on that connection: it waits."""
 
         def watched(connection: _Connection, way: Way, piece: bytes) -> None:
-            if way is Way.TO_SERVER and words in piece:
+            if way is Way.TO_SERVER and _says(connection, piece, words, after):
                 with self._lock:
                     connection.held = True
 
@@ -237,7 +246,7 @@ class Proxy:
             self._rule, self._stalled = rule, stalled
             for connection in self._open:
                 connection.passed = dict.fromkeys(Way, 0)
-                connection.asked = connection.held = False
+                connection.asked = connection.armed = connection.held = False
             self._lock.notify_all()
 
     def _cut_if_any_left(self, left: list[int | None]) -> None:
@@ -307,6 +316,14 @@ class Proxy:
                 self._lock.wait(0.5)
         sink.sendall(piece)
         connection.passed[way] += len(piece)
+
+
+def _says(connection: _Connection, piece: bytes, words: bytes, after: bytes) -> bool:
+    """Say whether a piece has the words that are looked for, after those that must come first."""
+    if words in piece and (connection.armed or not after):
+        return True
+    connection.armed = connection.armed or after in piece
+    return False
 
 
 def _let_pass(connection: _Connection, way: Way, piece: bytes) -> None:
