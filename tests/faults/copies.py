@@ -1,7 +1,7 @@
 """The front end with its wires in our hands: in this process, or granian as a process of its own."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,7 +27,9 @@ def front_end(settings: WebSettings, **changed: object) -> Iterator[FlaskClient]
 
 
 @contextmanager
-def granian(environment: Mapping[str, str], folder: Path, *before: str) -> Iterator[str]:
+def granian(
+    environment: Mapping[str, str], folder: Path, *, before: Sequence[str] = ()
+) -> Iterator[str]:
     """Run the front end as `stampede up` does, until it is ready; yields its address.
 
     Args:
