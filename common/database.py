@@ -44,11 +44,16 @@ class DatabaseAwayError(OperationalError):
         )
 
 
-class OutcomeUnknownError(SQLAlchemyError):
+class OutcomeUnknownError(OperationalError):
     """The connection broke while the server was told to commit: it may have, or not.
 
     Whatever belongs to the transaction must be left as if it had; who wants to know asks again.
     """
+
+    def __init__(self) -> None:
+        super().__init__(
+            None, None, psycopg.OperationalError("the commit was sent, and no answer came")
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,13 +237,13 @@ def _commit(begun: RootTransaction) -> None:
         if not error.connection_invalidated:
             # The server said no: it has rolled back.
             raise
-        raise OutcomeUnknownError("the connection broke during the commit") from error
+        raise OutcomeUnknownError from error
     except SQLAlchemyError:
         # It was broken before: no commit was sent.
         raise
     except Exception as error:
         # A time limit of a worker's, for example.
-        raise OutcomeUnknownError("interrupted during the commit") from error
+        raise OutcomeUnknownError from error
 
 
 def connect(settings: Settings, *, patience: Patience = WORK) -> Database:
