@@ -83,19 +83,24 @@ class Queue(Collector):
         backlog = GaugeMetricFamily(
             "stampede_backlog", "Unfinished work in the database", labels=["what"]
         )
-        with parts().database.transaction() as connection:
-            counted = connection.execute(
-                text(
-                    "select (select count(*) from jobs where state = 'queued') as queued,"
-                    " (select count(*) from jobs where state = 'stamping') as stamping,"
-                    " (select count(*) from jobs where waiting_for = 'serials')"
-                    " as waiting_for_serials,"
-                    " (select count(*) from deliveries where state = 'pending') as deliveries"
+        try:
+            with parts().database.reading() as connection:
+                counted = connection.execute(
+                    text(
+                        "select (select count(*) from jobs where state = 'queued') as queued,"
+                        " (select count(*) from jobs where state = 'stamping') as stamping,"
+                        " (select count(*) from jobs where waiting_for = 'serials')"
+                        " as waiting_for_serials,"
+                        " (select count(*) from deliveries where state = 'pending') as deliveries"
+                    )
+                ).one()
+                level = (
+                    stock.level(connection) if parts().settings.serial_source == "imported" else None
                 )
-            ).one()
-            level = (
-                stock.level(connection) if parts().settings.serial_source == "imported" else None
-            )
+        except SQLAlchemyError:
+            # What the processes count themselves is asked for most when something is away.
+            yield from (waiting, interval)
+            return
         for what, count in counted._mapping.items():
             backlog.add_metric([what], count)
         yield from (waiting, interval, backlog)

@@ -77,6 +77,9 @@ def test_while_it_refuses_nothing_is_taken_and_afterwards_all_goes_on(
     ready = edge.get("/readyz")
     assert (ready.status_code, ready.json["checks"]["database"]) == (503, False)
     assert edge.get("/livez").status_code == 200
+    metrics = edge.get("/metrics")
+    assert metrics.status_code == 200
+    assert b"stampede_lane_waiting{" in metrics.data
     wire.forward()
     assert submit(edge, account.live, letter).status_code == 202
     assert len(of_account(db, account)) == 2

@@ -81,3 +81,19 @@ def test_jobs_are_accepted_and_polls_answered_without_it_and_all_resumes_when_it
 
     eventually(is_published)
     assert edge.get("/readyz").json["checks"]["broker"] is True
+
+
+def test_a_question_that_needs_it_is_refused_soon(
+    edge: FlaskClient, wire: Proxy, account: Account, letter: bytes
+) -> None:
+    """Each one holds a thread: they may not wait for as long as an answer would take."""
+    wire.stall()
+    began = time.monotonic()
+    answer = edge.post(
+        "/v1/verifications",
+        data=letter,
+        headers=account.test | {"Content-Type": "application/pdf"},
+    )
+    assert (answer.status_code, answer.json["code"]) == (503, "service_unavailable")
+    assert int(answer.headers["Retry-After"]) >= 1
+    assert time.monotonic() - began < 8
