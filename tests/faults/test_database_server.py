@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import httpx
 import psycopg
@@ -53,8 +54,11 @@ def web(
 def send(server: Postgres, number: signal.Signals) -> None:
     """Signal the server and all of its processes."""
     assert server.process is not None
-    for pid in (server.process.pid, *descendants(server.process.pid)):
-        os.kill(pid, number)
+    # First the one that starts the others; some of these may be ending just now.
+    os.kill(server.process.pid, number)
+    for pid in descendants(server.process.pid):
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def answers_of(address: str, key: dict[str, str], *, callers: int) -> list[tuple[int, float]]:
