@@ -95,7 +95,9 @@ class Queue(Collector):
                     )
                 ).one()
                 level = (
-                    stock.level(connection) if parts().settings.serial_source == "imported" else None
+                    stock.level(connection)
+                    if parts().settings.serial_source == "imported"
+                    else None
                 )
         except SQLAlchemyError:
             # What the processes count themselves is asked for most when something is away.

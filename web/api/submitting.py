@@ -76,7 +76,7 @@ def _accept(
     if waits:
         # It is in no lane yet: upkeep sends it there when it has its serials.
         shared.pace.leave(entry.lane, taken_up=False)
-        ACCEPTED.labels(caller.mode, entry.lane).inc()
+        _count(caller, entry)
         log.warning("accepted, and waits for serials", mode=caller.mode)
         return answer, False
     # The job is accepted: whatever goes wrong with the broker now, the relay publishes it later.
@@ -84,11 +84,15 @@ def _accept(
         lanes.publish_stamp(shared.celery, job_id, entry.lane)
     except Exception as error:
         log.warning("not published; the relay will", lane=entry.lane, error=str(error))
-    # Nor may a full disk make it look like a failure.
-    with suppress(OSError):
-        ACCEPTED.labels(caller.mode, entry.lane).inc()
+    _count(caller, entry)
     log.info("accepted", lane=entry.lane, bytes=len(submission.document), mode=caller.mode)
     return answer, False
+
+
+def _count(caller: Caller, entry: Entry) -> None:
+    # It is accepted: a full disk below the metrics may not make that look like a failure.
+    with suppress(OSError):
+        ACCEPTED.labels(caller.mode, entry.lane).inc()
 
 
 def _commit(
