@@ -11,7 +11,7 @@
     verdicts.py      what a file's signatures mean     problems.py             every error a client can meet
     events.py, outbox.py, webhook_endpoints.py, webhook_targets.py             what happened, and who is told
     lanes.py, turns.py, pace.py                        queues, their turns, and the truth about waiting
-    replies.py       asking a worker while the client waits
+    replies.py, breaker.py                             asking while a client waits; leaving the silent alone
     database.py, schema.py, migrations/                PostgreSQL              audit.py        every invariant
     documents.py     object storage                    settings.py             every knob
     telemetry.py     logs and metrics                  identifiers.py          ids that sort by time

@@ -1,17 +1,81 @@
-"""The engine and its transactions: SQLAlchemy 2 on psycopg 3, PostgreSQL only."""
+"""The engine and its transactions: SQLAlchemy 2 on psycopg 3, PostgreSQL only.
 
+A server that is gone says so at once; one that is frozen, or behind a broken wire, says nothing. So
+every answer has its time, and who waits for clients asks a silent server again only now and then.
+"""
+
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import orjson
+import psycopg
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import URL, Connection, create_engine, make_url, text
+from psycopg.abc import PQGen
+from psycopg.pq import TransactionStatus
+from sqlalchemy import (
+    URL,
+    Connection,
+    RootTransaction,
+    create_engine,
+    event,
+    make_url,
+    text,
+)
+from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
+from common.breaker import Breaker, Pauses
 from common.settings import Settings
 
 MIGRATIONS = Path(__file__).parent / "migrations"
+T = TypeVar("T")
+
+
+class DatabaseAwayError(OperationalError):
+    """The server did not answer a moment ago; it was not asked again."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            None, None, psycopg.OperationalError("the database did not answer a moment ago")
+        )
+
+
+class OutcomeUnknownError(OperationalError):
+    """The connection broke while the server was told to commit: it may have, or not.
+
+    Whatever belongs to the transaction must be left as if it had; who wants to know asks again.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            None, None, psycopg.OperationalError("the commit was sent, and no answer came")
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How long to wait for the server, in seconds."""
+
+    # For a connection.
+    connect: int
+    # For a free connection, when this process uses all that it may have.
+    turn: float
+    # The server gives a statement up by itself; its locks are free then.
+    statement: float
+    # We give the server up: it is frozen, or out of reach. Longer than a statement may take.
+    answer: float
+    # How long a server that gave no answer is left alone by all but one who tries.
+    pause: float
+
+
+# Somebody waits for us, and there are others behind.
+EDGE = Patience(connect=3, turn=2, statement=4, answer=4.5, pause=1)
+# A job can wait, and work on many rows takes its time.
+WORK = Patience(connect=5, turn=5, statement=30, answer=33, pause=0)
 
 
 def sqlalchemy_url(database_url: str) -> URL:
@@ -22,52 +86,169 @@ def sqlalchemy_url(database_url: str) -> URL:
 class Database:
     """A pool of connections; every use of it is one transaction.
 
-    Commits are synchronous (`synchronous_commit` is left on): what `transaction` returned from
-    survives a crash of the server.
+    Commits are synchronous, whatever the server's own settings say: what `transaction` returned
+    from survives a crash of the server.
     """
 
-    def __init__(self, database_url: str, *, pool_size: int = 8) -> None:
+    def __init__(self, database_url: str, *, pool_size: int = 8, patience: Patience = WORK) -> None:
         """Prepare the pool; connects at the first use.
 
         Args:
             database_url: a libpq URL, `postgresql://user:password@host:port/name`.
             pool_size: connections this process may hold at the most.
+            patience: how long to wait for the server.
         """
+        self._breaker = Breaker(
+            time.monotonic,
+            Pauses(
+                failures_allowed=1,
+                first=patience.pause,
+                longest=patience.pause,
+                bearable=0.2,
+                longest_try=patience.connect + patience.answer if patience.pause else 0,
+            ),
+        )
         self.engine = create_engine(
             sqlalchemy_url(database_url),
             pool_size=pool_size,
             max_overflow=0,
-            pool_timeout=5,
+            pool_timeout=patience.turn,
             pool_pre_ping=True,
             # jsonb keeps 1e300 as an integer of 301 digits; read as one it could not be written again.
             json_deserializer=orjson.loads,
             connect_args={
-                "connect_timeout": 5,
-                # A lost client or a stuck statement may not hold its locks for long.
-                "options": "-c statement_timeout=30s -c idle_in_transaction_session_timeout=60s"
+                "connect_timeout": patience.connect,
+                # A lost client or a stuck statement may not hold its locks for long. What is given
+                # here wins over settings of the server, the database and the role.
+                "options": f"-c statement_timeout={round(patience.statement * 1000)}"
+                " -c idle_in_transaction_session_timeout=60s -c synchronous_commit=on"
                 " -c timezone=UTC",
             },
         )
+        impatient = _impatient(patience.answer, self._breaker)
+
+        @event.listens_for(self.engine, "do_connect")
+        def _connect(
+            _dialect: Any, _record: Any, arguments: tuple[Any, ...], parameters: dict[str, Any]
+        ) -> psycopg.Connection:
+            # The pool tries a connection before it is used, and another one if that is dead. After a
+            # silence the other one would only be waited for as long again.
+            if self._breaker.is_resting:
+                raise DatabaseAwayError
+            return impatient.connect(*arguments, **parameters)
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
-        """Yield a connection; commit when the block ends, roll back when it raises."""
-        with self.engine.begin() as connection:
-            yield connection
+        """Yield a connection; commit when the block ends, roll back when it raises.
+
+        Raises:
+            DatabaseAwayError: nothing was asked, because a moment ago there was no answer.
+            OutcomeUnknownError: the connection broke during the commit.
+            sqlalchemy.exc.SQLAlchemyError: anything else; the transaction is certainly rolled back.
+        """
+        with self._connection() as connection:
+            begun = connection.begin()
+            try:
+                yield connection
+            except BaseException:
+                # On a broken connection it cannot be said, and need not: the server never got a commit.
+                with suppress(DBAPIError):
+                    begun.rollback()
+                raise
+            _commit(begun)
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """Yield a connection for a transaction that changes nothing, so that its outcome is known.
+
+        Raises:
+            sqlalchemy.exc.SQLAlchemyError: the server cannot be asked now.
+        """
+        try:
+            with self.transaction() as connection:
+                yield connection
+        except OutcomeUnknownError as error:
+            raise DatabaseAwayError from error
 
     def answers(self) -> bool:
         """Say whether the server takes a query now."""
-        with self.engine.connect() as connection:
+        with self.reading() as connection:
             return bool(connection.execute(text("select 1")).scalar_one())
 
     def close(self) -> None:
         """Give the connections back to the server."""
         self.engine.dispose()
 
+    def _connection(self) -> Connection:
+        if not self._breaker.take_turn():
+            raise DatabaseAwayError
+        with self._breaker.watch(DBAPIError):
+            return self.engine.connect()
 
-def connect(settings: Settings) -> Database:
+
+class _ImpatientConnection(psycopg.Connection[Any]):
+    """A connection that gives up a server which does not answer in time.
+
+    Neither libpq nor the kernel does: to them a frozen server is a slow one.
+    """
+
+    _patience = 0.0
+    _breaker: Breaker
+
+    def wait(self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
+        """Wait for one answer, which every operation of the connection does here.
+
+        Raises:
+            psycopg.OperationalError: there was none in time; the connection is closed.
+        """
+        started = time.monotonic()
+        try:
+            return super().wait(gen, interval, self._patience if timeout is None else timeout)
+        except psycopg.OperationalError as error:
+            if error.sqlstate is not None or time.monotonic() - started < self._patience:
+                raise
+            self._breaker.failed()
+            self.pgconn.finish()
+            raise psycopg.OperationalError(
+                f"the database did not answer within {self._patience:g} s"
+            ) from error
+        except BaseException:
+            # Interrupted: an answer that comes later must not be taken for the next one.
+            if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
+                self.pgconn.finish()
+            raise
+
+
+def _impatient(seconds: float, breaker: Breaker) -> type[_ImpatientConnection]:
+    """Return a class of connections with its patience, which tells a breaker when it ended."""
+
+    class Impatient(_ImpatientConnection):
+        _patience = seconds
+        _breaker = breaker
+
+    return Impatient
+
+
+def _commit(begun: RootTransaction) -> None:
+    """Commit, and tell a refusal from an answer that never came."""
+    try:
+        begun.commit()
+    except DBAPIError as error:
+        if not error.connection_invalidated:
+            # The server said no: it has rolled back.
+            raise
+        raise OutcomeUnknownError from error
+    except SQLAlchemyError:
+        # It was broken before: no commit was sent.
+        raise
+    except Exception as error:
+        # A time limit of a worker's, for example.
+        raise OutcomeUnknownError from error
+
+
+def connect(settings: Settings, *, patience: Patience = WORK) -> Database:
     """Return the database that the settings name."""
-    return Database(settings.database_url, pool_size=settings.database_pool_size)
+    return Database(settings.database_url, pool_size=settings.database_pool_size, patience=patience)
 
 
 def migrate(database_url: str) -> None:

@@ -1,47 +1,67 @@
 """Object storage: documents as they came and as they left.
 
 `obstore` speaks to a local folder, S3 and others alike. A put returns when the bytes would survive a
-power cut: on S3 that is the acknowledged put; in a local folder the file and the folders above it
-are synced here, which the store itself does not do.
+power cut: on S3 that is the acknowledged put. In a local folder, where `obstore` syncs nothing, a file
+is written here: under another name, synced, renamed, and the folders above it synced. So a file has
+all its bytes or does not exist.
 """
 
 import os
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote, urlsplit
 from uuid import UUID
 
 import obstore
-from obstore.exceptions import NotFoundError
+from obstore.exceptions import BaseError, NotFoundError
 from obstore.store import LocalStore, ObjectStore, from_url
 
 from common.identifiers import new_id
 from common.settings import Settings
 
+if TYPE_CHECKING:
+    from obstore.store import ClientConfig
+
 INBOX = "inbox"
 # The last two digits of a job's id, which are random.
 _SHARDS = tuple(f"{number:02x}" for number in range(256))
+# What a client of S3 may be told by the environment, beside its credentials, region and endpoint.
+_CLIENT_OPTIONS = ("allow_http", "allow_invalid_certificates", "proxy_url", "proxy_excludes")
 
 
 class MissingDocumentError(LookupError):
     """No object has this key."""
 
 
+class StoreAwayError(Exception):
+    """The store cannot take or give objects now: out of reach, too slow, or its disk is full.
+
+    A put that raised this left nothing that anybody reads; an object may be there all the same, whose
+    acknowledgement was lost.
+    """
+
+
 class Documents:
     """The object store, by keys that the two functions below make."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, timeout_seconds: float = 10.0) -> None:
         """Open the store.
 
         Args:
             url: `file:///folder` (made when missing), `s3://bucket/prefix`, …; credentials of S3
                 come from the usual AWS_… variables.
+            timeout_seconds: how long one request to S3 may take. Another try is begun within this
+                time only, so that nobody waits longer than twice as long.
         """
         parts = urlsplit(url)
         self._folder = Path(unquote(parts.path)) if parts.scheme == "file" else None
         self._store: ObjectStore = (
-            LocalStore(self._folder, mkdir=True) if self._folder is not None else from_url(url)
+            LocalStore(self._folder, mkdir=True)
+            if self._folder is not None
+            else _remote(url, timedelta(seconds=timeout_seconds))
         )
         if self._folder is not None:
             _make_shards(self._folder)
@@ -54,37 +74,42 @@ class Documents:
             content: the object, or its chunks, which are written one behind the other without
                 another copy of them being made.
             lasting: it is there after a power cut; needless for what only a waiting client needs.
+
+        Raises:
+            StoreAwayError: the store did not acknowledge it.
         """
         chunks = [content] if isinstance(content, bytes) else content
-        if self._folder is None or not lasting:
-            # In one request, whatever the size: parts that nobody completed would stay and cost.
-            obstore.put(self._store, key, chunks, use_multipart=False)
-            return
-        path = self._folder / key
-        existing = next(folder for folder in path.parents if folder.exists())
-        obstore.put(self._store, key, chunks, use_multipart=False)
-        _sync_up_to(path, existing)
+        with _store_errors():
+            if self._folder is None:
+                # In one request, whatever the size: parts that nobody completed would stay and cost.
+                obstore.put(self._store, key, chunks, use_multipart=False)
+            else:
+                _write(self._folder, key, chunks, lasting=lasting)
 
     def get(self, key: str) -> bytes:
         """Return an object.
 
         Raises:
             MissingDocumentError: there is none of this key.
+            StoreAwayError: the store cannot say.
         """
-        try:
-            if self._folder is not None:
-                # What the store hands out would be copied once more: a second 50 MB for a moment.
-                return (self._folder / key).read_bytes()
-            return obstore.get(self._store, key).bytes().to_bytes()
-        except (NotFoundError, FileNotFoundError) as error:
-            raise MissingDocumentError(key) from error
+        with _store_errors():
+            try:
+                if self._folder is not None:
+                    # What the store hands out would be copied once more: a second 50 MB for a moment.
+                    return (self._folder / key).read_bytes()
+                return obstore.get(self._store, key).bytes().to_bytes()
+            except (NotFoundError, FileNotFoundError) as error:
+                raise MissingDocumentError(key) from error
 
     def delete(self, key: str) -> None:
-        """Remove an object; harmless when there is none."""
-        try:
+        """Remove an object; harmless when there is none.
+
+        Raises:
+            StoreAwayError: it may still be there.
+        """
+        with _store_errors(), suppress(NotFoundError, FileNotFoundError):
             obstore.delete(self._store, key)
-        except (NotFoundError, FileNotFoundError):
-            return
 
     def clear_inbox(self, *, before: datetime, limit: int) -> int:
         """Remove objects of the inbox that were stored before a time; returns how many.
@@ -98,20 +123,27 @@ class Documents:
             self.delete(key)
         return len(old)
 
-    def answers(self) -> bool:
-        """Say whether the store can be read now."""
+    def answers(self, *, room: int) -> bool:
+        """Say whether the store can be read and written now.
+
+        Args:
+            room: bytes that a local folder's disk must have left for one object.
+        """
         try:
-            obstore.head(self._store, "readiness-probe")
-        except (NotFoundError, FileNotFoundError):
-            return True
-        except Exception:
+            with _store_errors():
+                if self._folder is None:
+                    # A missing bucket is an error here; asked for an object, S3 would only say no.
+                    next(iter(obstore.list(self._store, prefix=INBOX, chunk_size=1)), None)
+                else:
+                    _find_room(self._folder, room)
+        except StoreAwayError:
             return False
         return True
 
 
 def connect(settings: Settings) -> Documents:
     """Return the store that the settings name."""
-    return Documents(settings.objects_url)
+    return Documents(settings.objects_url, timeout_seconds=settings.object_store_timeout_seconds)
 
 
 def original_key(job_id: UUID) -> str:
@@ -139,6 +171,74 @@ def _folder_of(job_id: UUID) -> str:
     return f"{job_id.hex[-2:]}/{job_id}"
 
 
+@contextmanager
+def _store_errors() -> Iterator[None]:
+    """Turn what a disk or a client of S3 raises into one error."""
+    try:
+        yield
+    except (BaseError, OSError) as error:
+        raise StoreAwayError(str(error).partition("\n")[0]) from error
+
+
+def _remote(url: str, timeout: timedelta) -> ObjectStore:
+    """Open a store behind a network; by itself its client tries ten times over three minutes.
+
+    A put that is tried again writes the same bytes to the same key.
+    """
+    options: dict[str, Any] = {
+        "timeout": timeout,
+        "connect_timeout": min(timeout, timedelta(seconds=3)),
+    }
+    # Given any options, the client takes none of these from the environment any more.
+    for name in _CLIENT_OPTIONS:
+        if (value := os.environ.get(f"AWS_{name.upper()}")) is not None:
+            options[name] = value
+    return from_url(
+        url,
+        client_options=cast("ClientConfig", options),
+        retry_config={"max_retries": 3, "retry_timeout": timeout},
+    )
+
+
+def _write(folder: Path, key: str, chunks: Sequence[bytes], *, lasting: bool) -> None:
+    """Write a file so that it is there with all its bytes, or not at all."""
+    path = folder / key
+    existing = path.parent if path.parent.exists() else path.parent.parent
+    with _partial(folder) as partial:
+        with partial.open("xb", buffering=0) as file:
+            for chunk in chunks:
+                rest = memoryview(chunk)
+                while rest:
+                    rest = rest[file.write(rest) :]
+            if lasting:
+                os.fsync(file.fileno())
+        # No folder above: where they are missing, the disk that the store lies on is not mounted.
+        path.parent.mkdir(exist_ok=True)
+        partial.rename(path)
+    if lasting:
+        _sync_up_to(path.parent, existing)
+
+
+def _find_room(folder: Path, room: int) -> None:
+    """Take so many bytes of the disk for a moment."""
+    with _partial(folder) as partial, partial.open("xb") as file:
+        os.posix_fallocate(file.fileno(), 0, room)
+
+
+@contextmanager
+def _partial(folder: Path) -> Iterator[Path]:
+    """Yield a name for a new file that is renamed within the block, or removed at its end.
+
+    What a crash leaves behind lies in the inbox, which is cleared of old files.
+    """
+    path = folder / INBOX / f"{new_id()}.part"
+    path.parent.mkdir(exist_ok=True)
+    try:
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
+
+
 def _make_shards(folder: Path) -> None:
     """Make the 256 folders that jobs are spread over, and make sure that they stay.
 
@@ -151,9 +251,9 @@ def _make_shards(folder: Path) -> None:
     _sync_up_to(folder, folder)
 
 
-def _sync_up_to(path: Path, top: Path) -> None:
-    """Flush a file and every folder from it up to `top` to the disk."""
-    for place in (path, *path.parents):
+def _sync_up_to(folder: Path, top: Path) -> None:
+    """Flush a folder and every one above it up to `top` to the disk."""
+    for place in (folder, *folder.parents):
         descriptor = os.open(place, os.O_RDONLY)
         try:
             os.fsync(descriptor)

@@ -5,13 +5,17 @@ one partner's flood shares at most both lanes with a few others. The Celery task
 """
 
 import hashlib
+import time
 from collections.abc import Iterable
 from contextlib import suppress
+from typing import Any
 from uuid import UUID
 
 from celery import Celery
 from kombu.entity import Exchange, Queue
+from kombu.exceptions import OperationalError
 
+from common.breaker import Breaker, Pauses
 from common.settings import Settings
 
 PARTNER_LANES = tuple(f"stamp.partner.{number}" for number in range(8))
@@ -46,9 +50,20 @@ def _queue(name: str) -> Queue:
     return Queue(name, exchange=Exchange(name, type="direct"), routing_key=name)  # type: ignore[no-untyped-call]
 
 
-def make_celery(settings: Settings) -> Celery:
+class LanesApp(Celery):  # type: ignore[misc]
+    """A Celery app that leaves a broker alone for a while which did not take a message."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.breaker = Breaker(
+            time.monotonic,
+            Pauses(failures_allowed=1, first=2, longest=2, longest_try=5, bearable=0.1),
+        )
+
+
+def make_celery(settings: Settings) -> LanesApp:
     """Return a Celery app that knows the broker and the lanes, and no task."""
-    app = Celery("stampede", broker=settings.broker_url, set_as_current=False)
+    app = LanesApp("stampede", broker=settings.broker_url, set_as_current=False)
     app.conf.update(
         task_serializer="json",
         accept_content=["json"],
@@ -78,7 +93,7 @@ def make_celery(settings: Settings) -> Celery:
     return app
 
 
-def publish_stamp(app: Celery, job_id: UUID, lane: str) -> None:
+def publish_stamp(app: LanesApp, job_id: UUID, lane: str) -> None:
     """Send a job to its lane. Sending twice is harmless: the second finds nothing to claim.
 
     Raises:
@@ -87,7 +102,7 @@ def publish_stamp(app: Celery, job_id: UUID, lane: str) -> None:
     _send(app, STAMP_TASK, job_id, lane)
 
 
-def publish_deliveries(app: Celery, delivery_ids: Iterable[UUID]) -> None:
+def publish_deliveries(app: LanesApp, delivery_ids: Iterable[UUID]) -> None:
     """Send webhook deliveries to their lane; what the broker does not take, the relay sends.
 
     Called after a commit, so nothing that goes wrong here may look like a failure of what was done.
@@ -97,22 +112,22 @@ def publish_deliveries(app: Celery, delivery_ids: Iterable[UUID]) -> None:
             _send(app, DELIVER_TASK, delivery_id, WEBHOOK_LANE)
 
 
-def publish_question(app: Celery, task: str, question_id: UUID, *, expires_seconds: float) -> None:
+def publish_question(
+    app: LanesApp, task: str, question_id: UUID, *, expires_seconds: float
+) -> None:
     """Send a question to the workers; none takes it up once its client has left.
 
     Raises:
         kombu.exceptions.OperationalError: the broker cannot be reached.
     """
-    app.send_task(
-        task,
-        args=(str(question_id),),
-        task_id=str(question_id),
-        queue=CHECK_LANE,
-        retry=False,
-        expires=expires_seconds,
-    )
+    _send(app, task, question_id, CHECK_LANE, expires=expires_seconds)
 
 
-def _send(app: Celery, task: str, item: UUID, lane: str) -> None:
+def _send(app: LanesApp, task: str, item: UUID, lane: str, **options: Any) -> None:
+    if not app.breaker.take_turn():
+        raise OperationalError("the broker did not answer a moment ago")
     # No retry here: whoever waits for an answer is not held up, and the relay sends it later.
-    app.send_task(task, args=(str(item),), task_id=str(item), queue=lane, retry=False)
+    with app.breaker.watch(Exception):
+        app.send_task(
+            task, args=(str(item),), task_id=str(item), queue=lane, retry=False, **options
+        )

@@ -9,16 +9,19 @@ the same, clients are told that the position is not known, and upkeep counts ane
 """
 
 import math
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from common.breaker import Breaker, Pauses
 from common.settings import Settings
 
+T = TypeVar("T")
 # How much of a new measurement goes into the running mean.
 _SMOOTHING = 0.1
 
@@ -127,6 +130,8 @@ UNKNOWN = Wait(None, None)
 HELD_UP = Wait(None, None, ask_again=30)
 # Away, still loading, out of memory, a replica: whatever it says, the counters can wait.
 _UNREACHABLE = redis.RedisError
+# Whoever accepts a document waits for a silent Valkey once in a while, not each time.
+_PAUSES = Pauses(failures_allowed=1, first=2, longest=2, longest_try=3, bearable=0.1)
 
 
 class Pace:
@@ -142,6 +147,7 @@ class Pace:
             # Once and at once, for a connection that a restart cut; waiting would hold up clients.
             retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
         )
+        self._breaker = Breaker(time.monotonic, _PAUSES)
         self._enter = self._client.register_script(_ENTER)
         self._leave = self._client.register_script(_LEAVE)
         self._service = self._client.register_script(_SERVICE)
@@ -149,9 +155,10 @@ class Pace:
 
     def enter(self, lanes: tuple[str, ...]) -> Entry:
         """Give a ticket in the shortest of these lanes; without Valkey the first, with no ticket."""
-        try:
-            answer = cast(list[Any], self._enter(keys=[_key(lane) for lane in lanes]))
-        except _UNREACHABLE:
+        answer = self._ask(
+            lambda: cast(list[Any], self._enter(keys=[_key(lane) for lane in lanes]))
+        )
+        if answer is None:
             return Entry(lanes[0], None, UNKNOWN)
         index, ticket, served, interval, service, _last = answer
         pace = LanePace(ticket, int(served or 0), _whole(interval), _whole(service))
@@ -159,23 +166,17 @@ class Pace:
 
     def leave(self, lane: str, *, taken_up: bool) -> None:
         """Note that a job left the lane's queue, for a worker or because it was cancelled."""
-        try:
-            self._leave(keys=[_key(lane)], args=[_SMOOTHING, int(taken_up)])
-        except _UNREACHABLE:
-            return
+        self._ask(lambda: self._leave(keys=[_key(lane)], args=[_SMOOTHING, int(taken_up)]))
 
     def served_in(self, lane: str, *, seconds: float) -> None:
         """Note how long one job took from its claim to its finish."""
-        try:
-            self._service(keys=[_key(lane)], args=[_SMOOTHING, round(seconds * 1_000_000)])
-        except _UNREACHABLE:
-            return
+        microseconds = round(seconds * 1_000_000)
+        self._ask(lambda: self._service(keys=[_key(lane)], args=[_SMOOTHING, microseconds]))
 
     def lane(self, lane: str) -> LanePace | None:
         """Return a lane's numbers, or None when Valkey is away."""
-        try:
-            numbers = cast(Mapping[str, str], self._client.hgetall(_key(lane)))
-        except _UNREACHABLE:
+        numbers = self._ask(lambda: cast(Mapping[str, str], self._client.hgetall(_key(lane))))
+        if numbers is None:
             return None
         return LanePace(
             int(numbers.get("accepted", 0)),
@@ -191,17 +192,21 @@ class Pace:
 
     def recount(self, lane: str, *, queued: int, highest_ticket: int) -> None:
         """Set the counters right from what the database counted."""
-        try:
-            self._recount(keys=[_key(lane)], args=[queued, highest_ticket])
-        except _UNREACHABLE:
-            return
+        self._ask(lambda: self._recount(keys=[_key(lane)], args=[queued, highest_ticket]))
 
     def answers(self) -> bool:
         """Say whether Valkey answers now."""
+        return bool(self._ask(self._client.ping))
+
+    def _ask(self, question: Callable[[], T]) -> T | None:
+        """Return Valkey's answer, or None when it is away or was so a moment ago."""
+        if not self._breaker.take_turn():
+            return None
         try:
-            return bool(self._client.ping())
+            with self._breaker.watch(_UNREACHABLE):
+                return question()
         except _UNREACHABLE:
-            return False
+            return None
 
 
 def connect(settings: Settings) -> Pace:

@@ -74,6 +74,7 @@ class Code(StrEnum):
     WEBHOOK_URL_REFUSED = "webhook_url_refused"
     # The service itself
     SERVICE_UNAVAILABLE = "service_unavailable"
+    OUTCOME_UNKNOWN = "outcome_unknown"
     INTERNAL_ERROR = "internal_error"
 
 
@@ -274,6 +275,13 @@ PROBLEMS: dict[Code, Problem] = {
         503,
         "The service cannot take this right now. Nothing was accepted or charged; try again later.",
         "Layanan belum dapat menerima ini. Tidak ada yang diterima atau ditagih; coba lagi nanti.",
+    ),
+    Code.OUTCOME_UNKNOWN: Problem(
+        503,
+        "We lost the connection while recording this: it may have been done, or not. Look before you"
+        " send it again, or send it again with the same Idempotency-Key.",
+        "Koneksi terputus saat permintaan dicatat: mungkin sudah dikerjakan, mungkin belum. Periksa"
+        " dulu sebelum mengirim lagi, atau kirim lagi dengan Idempotency-Key yang sama.",
     ),
     Code.INTERNAL_ERROR: Problem(
         500,

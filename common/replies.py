@@ -19,13 +19,13 @@ from uuid import UUID
 import kombu.exceptions
 import orjson
 import redis
-from celery import Celery
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from common import lanes
 from common.documents import Documents, inbox_key
 from common.identifiers import new_id
+from common.lanes import LanesApp
 from common.problems import Code, ProblemError
 from common.settings import Settings, WebSettings
 from common.telemetry import QUESTIONS, logger
@@ -50,14 +50,16 @@ return {redis.call('HINCRBY', KEYS[1], 'runs', 1), redis.call('HGET', KEYS[1], '
 class Asker:
     """The front end's side: asks, and waits a bounded time. Safe to share between threads."""
 
-    def __init__(self, *, settings: WebSettings, documents: Documents, celery: Celery) -> None:
+    def __init__(self, *, settings: WebSettings, documents: Documents, celery: LanesApp) -> None:
         """Take the parts; connects at the first question."""
         self._seconds = settings.answer_seconds
         # A thread that waits serves nobody else: the places leave threads for uploads and pages.
         self._places = threading.BoundedSemaphore(settings.answer_waits)
         self._documents = documents
         self._celery = celery
-        self._valkey = _client(settings, patience_seconds=settings.answer_seconds + 2)
+        self._valkey = _client(settings, patience_seconds=2)
+        # For the one question whose answer takes its time.
+        self._waiting = _client(settings, patience_seconds=settings.answer_seconds + 2)
 
     def ask(self, task: str, document: bytes, asked: Mapping[str, Any]) -> Any:
         """Have a worker look into a document; returns what the task answers.
@@ -115,7 +117,7 @@ class Asker:
         left = max(0.05, deadline - time.monotonic())
         found = cast(
             "tuple[bytes, bytes] | None",
-            self._valkey.blpop([_answer_key(question_id)], timeout=left),
+            self._waiting.blpop([_answer_key(question_id)], timeout=left),
         )
         return {} if found is None else orjson.loads(found[1])
 

@@ -51,6 +51,9 @@ class Settings(BaseSettings):
     object_store_url: str = Field(
         "", description="Where documents live: file:///… or s3://bucket/…; empty: data_dir/objects."
     )
+    object_store_timeout_seconds: float = Field(
+        10.0, gt=0, description="How long one request to an S3 store may take, in seconds."
+    )
     public_url: str = Field(
         "http://127.0.0.1:8000",
         description="The address that clients see and QR codes carry; small letters in its path cost"

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -192,11 +192,16 @@ def account(make_account: Callable[..., Account]) -> Account:
     return make_account()
 
 
-def run(arguments: list[str], environment: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
-    """Start a program of ours in its own session, its output in a file."""
+def run(
+    arguments: list[str], environment: dict[str, str], log: Path, *, before: Sequence[str] = ()
+) -> subprocess.Popen[bytes]:
+    """Start a program of ours in its own session, its output in a file.
+
+    `before` is a program that starts it, such as strace with its options.
+    """
     with log.open("wb") as output:
         return subprocess.Popen(
-            [sys.executable, "-m", *arguments],
+            [*before, sys.executable, "-m", *arguments],
             cwd=ROOT,
             env=os.environ | environment,
             stdout=output,

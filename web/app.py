@@ -1,5 +1,7 @@
 """`create_app()`: the Flask application, put together from its parts and routes."""
 
+import random
+
 from flask import Flask, Response, jsonify, request
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -8,6 +10,8 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from common import database, documents, lanes, pace, rates
 from common.codes import PublishedKeys
+from common.database import EDGE, OutcomeUnknownError
+from common.documents import StoreAwayError
 from common.links import StatusLinks
 from common.problems import Code, ProblemError
 from common.receipts import ReceiptSigner
@@ -50,7 +54,7 @@ def create_app(settings: WebSettings | None = None) -> Flask:
     with app.app_context():
         Parts(
             settings=settings,
-            database=database.connect(settings),
+            database=database.connect(settings, patience=EDGE),
             documents=store,
             pace=pace.connect(settings),
             receipts=ReceiptSigner(
@@ -76,8 +80,9 @@ def create_app(settings: WebSettings | None = None) -> Flask:
     pages.register(app)
     app.register_error_handler(ProblemError, _answer_problem)
     app.register_error_handler(HTTPException, _http_problem)
-    app.register_error_handler(OperationalError, _database_away)
-    app.register_error_handler(PoolTimeoutError, _database_away)
+    for away in (OperationalError, PoolTimeoutError, StoreAwayError):
+        app.register_error_handler(away, _away)
+    app.register_error_handler(OutcomeUnknownError, _outcome_unknown)
     app.register_error_handler(Exception, _own_fault)
     description = openapi.document(app, settings.public_url)
     app.add_url_rule("/openapi.json", "openapi", lambda: jsonify(description))
@@ -86,6 +91,9 @@ def create_app(settings: WebSettings | None = None) -> Flask:
 
 def _answer_problem(error: ProblemError) -> Response:
     """Answer a program with a problem document and a person with a page."""
+    if error.problem.status == 503:
+        # Not all at the same moment.
+        error.headers.setdefault("Retry-After", str(random.randint(3, 8)))
     wants_page = (
         not request.path.startswith(("/v1/", "/.well-known/"))
         and request.accept_mimetypes.best_match(["application/json", "text/html"]) == "text/html"
@@ -109,9 +117,17 @@ def _http_problem(error: HTTPException) -> Response:
     return _answer_problem(ProblemError(code, headers=headers))
 
 
-def _database_away(error: Exception) -> Response:
-    log.error("database away", error=str(error).partition("\n")[0])
-    return _answer_problem(ProblemError(Code.SERVICE_UNAVAILABLE, headers={"Retry-After": "5"}))
+def _away(error: Exception) -> Response:
+    """Answer for the database or the object store, which cannot be used: nothing was done."""
+    log.error("away", what=type(error).__name__, error=str(error).partition("\n")[0])
+    return _answer_problem(ProblemError(Code.SERVICE_UNAVAILABLE))
+
+
+def _outcome_unknown(error: OutcomeUnknownError) -> Response:
+    """Say what is known: nothing. Only a request that changes nothing was certainly in vain."""
+    log.error("outcome unknown", error=str(error.__cause__).partition("\n")[0])
+    safe = request.method in {"GET", "HEAD", "OPTIONS"}
+    return _answer_problem(ProblemError(Code.SERVICE_UNAVAILABLE if safe else Code.OUTCOME_UNKNOWN))
 
 
 def _own_fault(error: Exception) -> Response:

@@ -32,7 +32,7 @@ def caller(*, vouchers: bool = False) -> Caller:
             raise ProblemError(Code.FORBIDDEN, "a voucher opens jobs, previews and its own quota")
         return _holder(secret)
     try:
-        with parts().database.transaction() as connection:
+        with parts().database.reading() as connection:
             return partners.authenticate(connection, secret)
     except ProblemError as error:
         error.headers.update(_CHALLENGE)
@@ -43,7 +43,7 @@ def _holder(typed: str) -> Holder:
     """Return who holds the voucher of this code; asks nothing of the database for a guesser."""
     limits.refuse_guessing()
     try:
-        with parts().database.transaction() as connection:
+        with parts().database.reading() as connection:
             return spending.authenticate(connection, typed)
     except ProblemError as error:
         limits.count_wrong_code()

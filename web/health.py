@@ -29,7 +29,7 @@ def livez() -> Response:
 
 @blueprint.get("/readyz")
 def readyz() -> Response:
-    """Say whether documents can be accepted: the database and the object store are needed.
+    """Say whether documents can be accepted: the database and room in the object store are needed.
 
     The broker is reported, but not needed: what is accepted without it is published later.
     """
@@ -39,7 +39,7 @@ def readyz() -> Response:
         database = False
     checks = {
         "database": database,
-        "documents": parts().documents.answers(),
+        "documents": parts().documents.answers(room=parts().settings.max_document_bytes),
         "broker": parts().pace.answers(),
     }
     ready = checks["database"] and checks["documents"]
@@ -83,19 +83,26 @@ class Queue(Collector):
         backlog = GaugeMetricFamily(
             "stampede_backlog", "Unfinished work in the database", labels=["what"]
         )
-        with parts().database.transaction() as connection:
-            counted = connection.execute(
-                text(
-                    "select (select count(*) from jobs where state = 'queued') as queued,"
-                    " (select count(*) from jobs where state = 'stamping') as stamping,"
-                    " (select count(*) from jobs where waiting_for = 'serials')"
-                    " as waiting_for_serials,"
-                    " (select count(*) from deliveries where state = 'pending') as deliveries"
+        try:
+            with parts().database.reading() as connection:
+                counted = connection.execute(
+                    text(
+                        "select (select count(*) from jobs where state = 'queued') as queued,"
+                        " (select count(*) from jobs where state = 'stamping') as stamping,"
+                        " (select count(*) from jobs where waiting_for = 'serials')"
+                        " as waiting_for_serials,"
+                        " (select count(*) from deliveries where state = 'pending') as deliveries"
+                    )
+                ).one()
+                level = (
+                    stock.level(connection)
+                    if parts().settings.serial_source == "imported"
+                    else None
                 )
-            ).one()
-            level = (
-                stock.level(connection) if parts().settings.serial_source == "imported" else None
-            )
+        except SQLAlchemyError:
+            # What the processes count themselves is asked for most when something is away.
+            yield from (waiting, interval)
+            return
         for what, count in counted._mapping.items():
             backlog.add_metric([what], count)
         yield from (waiting, interval, backlog)

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from flask import Flask
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
+from werkzeug.routing import Rule
 
 from common.problems import PROBLEMS, Code
 from web.answers import JSON, PROBLEM_JSON
@@ -98,7 +99,7 @@ def document(app: Flask, public_url: str) -> dict[str, Any]:
     ]
     paths: dict[str, dict[str, Any]] = {}
     for path, method, rule, operation in sorted(operations, key=lambda o: (o[3].tag, o[0], o[1])):
-        paths.setdefault(path, {})[method] = _operation(operation, rule.endpoint, rule.arguments)
+        paths.setdefault(path, {})[method] = _operation(operation, method, rule)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -139,15 +140,15 @@ def _path(rule: str) -> str:
     )
 
 
-def _operation(operation: Operation, endpoint: str, arguments: set[str]) -> dict[str, Any]:
+def _operation(operation: Operation, method: str, rule: Rule) -> dict[str, Any]:
     described: dict[str, Any] = {
         "tags": [operation.tag],
-        "operationId": endpoint.replace(".", "_"),
+        "operationId": rule.endpoint.replace(".", "_"),
         "summary": operation.summary,
         "parameters": [
             *(
                 _parameter(name, "path", {"type": "string"}, required=True)
-                for name in sorted(arguments)
+                for name in sorted(rule.arguments)
             ),
             *_query_parameters(operation.query),
             *(
@@ -156,7 +157,7 @@ def _operation(operation: Operation, endpoint: str, arguments: set[str]) -> dict
             ),
         ],
         "responses": {str(status): _answer(a) for status, a in operation.answers.items()}
-        | _problem_answers(operation),
+        | _problem_answers(operation, changes=method != "get"),
     }
     if operation.description:
         described["description"] = operation.description
@@ -251,9 +252,11 @@ def _answer(answer: Answers) -> dict[str, Any]:
     return described
 
 
-def _problem_answers(operation: Operation) -> dict[str, Any]:
+def _problem_answers(operation: Operation, *, changes: bool) -> dict[str, Any]:
     """Return the problem answers by status, each naming its codes."""
     codes = [*operation.problems, Code.SERVICE_UNAVAILABLE, Code.INTERNAL_ERROR]
+    if changes:
+        codes.append(Code.OUTCOME_UNKNOWN)
     if operation.needs_key:
         codes = [Code.KEY_MISSING, Code.KEY_INVALID, Code.KEY_REVOKED, *codes]
         codes += (

@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
-from celery import Celery
 from flask import current_app
 
 from common.codes import PublishedKeys
 from common.database import Database
 from common.documents import Documents
+from common.lanes import LanesApp
 from common.links import StatusLinks
 from common.pace import Pace
 from common.rates import Rates
@@ -30,7 +30,7 @@ class Parts:
     receipts: ReceiptSigner
     codes: PublishedKeys
     links: StatusLinks
-    celery: Celery
+    celery: LanesApp
     supply: Supply
     asker: Asker
     rates: Rates

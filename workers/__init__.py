@@ -6,7 +6,7 @@
     sealer.py        seals at the level that is asked for, or as the policy says
     keyring.py, keyfile.py   the stamping keys
     timestamping.py, revocation.py, revocation_data.py, revocation_store.py   evidence, got and kept
-    breaker.py, fetching.py  asking other people's servers, within bounds
+    fetching.py      asking other people's servers, within bounds
     upgrading.py     timestamps that come later
     delivery.py      webhooks
     upkeep.py        what beat runs

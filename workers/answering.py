@@ -11,7 +11,7 @@ from uuid import UUID
 
 from billiard.exceptions import SoftTimeLimitExceeded
 
-from common.documents import Documents, MissingDocumentError, inbox_key
+from common.documents import Documents, MissingDocumentError, StoreAwayError, inbox_key
 from common.problems import Code, ProblemError
 from common.replies import MOST_RUNS, Answerer, Question
 from common.telemetry import logger
@@ -48,6 +48,9 @@ class Desk:
             self._answerer.refuse(question_id, error)
         except MissingDocumentError:
             log.info("nobody waits")
+        except StoreAwayError as error:
+            log.error("store away", error=str(error))
+            self._answerer.refuse(question_id, ProblemError(Code.SERVICE_UNAVAILABLE))
         except Exception:
             log.exception("not answered")
             self._answerer.refuse(question_id, ProblemError(Code.INTERNAL_ERROR))

@@ -7,13 +7,14 @@ from functools import cached_property, partial
 from typing import Any
 from uuid import UUID
 
-from celery import Celery, Task
+from celery import Task
 from celery.signals import setup_logging, worker_init, worker_process_shutdown
 
 from common import database, documents, lanes, pace
 from common.codes import CodeSigner
 from common.database import Database
 from common.documents import Documents
+from common.lanes import LanesApp
 from common.pace import Pace
 from common.settings import WorkerSettings
 from common.telemetry import about, configure_logs
@@ -110,7 +111,7 @@ class Parts:
 
 
 PARTS = Parts()
-app: Celery = lanes.make_celery(SETTINGS)
+app: LanesApp = lanes.make_celery(SETTINGS)
 app.conf.update(
     # A task that hangs is asked to stop, then stopped, before its lease runs out.
     task_soft_time_limit=SETTINGS.lease_seconds * 0.6,

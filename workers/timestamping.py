@@ -1,6 +1,6 @@
 """Timestamp authorities, asked in their order: the first that answers rightly is taken.
 
-One that keeps failing is left alone for a while (`breaker.py`). What the last tokens were like is
+One that keeps failing is left alone for a while (`common/breaker.py`). What the last tokens were like is
 remembered: how long, which tells the room to keep free, and by whom, which tells whose revocation
 data a document needs.
 """
@@ -17,8 +17,8 @@ from pathlib import Path
 from billiard.exceptions import SoftTimeLimitExceeded
 from cryptography import x509
 
+from common.breaker import Breaker
 from common.telemetry import TIMESTAMPS, logger
-from workers.breaker import Breaker
 from workers.fetching import Fetcher, FetchError, NoTimeError
 from workers.sealing.signing.certificates import der, fingerprint
 from workers.sealing.signing.timestamp import (

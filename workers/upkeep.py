@@ -7,12 +7,12 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from celery import Celery
 from sqlalchemy import text
 
 from common import jobs, lanes, outbox, quota_notices
 from common.database import Database
 from common.documents import Documents
+from common.lanes import LanesApp
 from common.pace import Entry, LanePace, Pace
 from common.serials import low
 from common.settings import WorkerSettings
@@ -39,7 +39,7 @@ class Caretaker:
         database: Database,
         documents: Documents,
         pace: Pace,
-        app: Celery,
+        app: LanesApp,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Take the parts; nothing is opened here."""

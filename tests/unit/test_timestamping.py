@@ -14,8 +14,8 @@ import pytest
 from asn1crypto import tsp
 from werkzeug.wrappers import Request, Response
 
+from common.breaker import FAILURES_ALLOWED, FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, Breaker
 from tests.authorities import Pki, Unruly, hanging, serving
-from workers.breaker import FAILURES_ALLOWED, FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, Breaker
 from workers.fetching import Fetcher, FetchError
 from workers.timestamping import FIRST_ROOM, REPLY_TYPE, AuthoritiesDownError, Timestamper
 

@@ -2,7 +2,7 @@
 
 The order is what makes "accepted" mean it. Dying after the store leaves an object that nobody knows;
 after the commit, a job that the relay publishes; after publishing, a job whose owner asks again with
-the same idempotency key and gets the answer that was kept.
+the same idempotency key and gets the answer that was kept (docs/durability.md has every line).
 """
 
 from contextlib import suppress
@@ -13,13 +13,14 @@ import orjson
 from sqlalchemy import Connection
 
 from common import documents, idempotency, jobs, lanes, ledger
+from common.database import OutcomeUnknownError
 from common.idempotency import Answer, Keyed
 from common.identifiers import new_id
 from common.jobs import NewJob, State
 from common.jobs.records import JobRecord
 from common.pace import HELD_UP, Entry
 from common.partners import Caller
-from common.problems import ProblemError
+from common.problems import Code, ProblemError
 from common.receipts import Arrival
 from common.telemetry import ACCEPTED, about, logger
 from common.vouchers import spending
@@ -40,11 +41,12 @@ def submit(caller: Caller, submission: Submission, key: str | None) -> tuple[Ans
     Raises:
         ProblemError: `quota_too_small`, `voucher_expired`, `voucher_void`,
             `idempotency_key_invalid`, `idempotency_key_reused`, `idempotency_key_in_use`; nothing
-            is stored or charged then.
+            is stored or charged then. `outcome_unknown`: the connection broke during the commit;
+            the document stays where it is.
     """
     keyed = None if key is None else Keyed(caller.account_id, key, submission.fingerprint())
     if keyed is not None:
-        with parts().database.transaction() as connection:
+        with parts().database.reading() as connection:
             earlier = idempotency.earlier_answer(connection, keyed)
         if earlier is not None:
             return earlier, True
@@ -67,7 +69,10 @@ def _accept(
     try:
         with shared.database.transaction() as connection:
             answer, replay, waits = _commit(connection, caller, job, entry, keyed)
-    except ProblemError:
+    except OutcomeUnknownError as error:
+        log.error("outcome unknown", error=str(error.__cause__).partition("\n")[0])
+        raise _unknown(job_id, keyed) from error
+    except Exception:
         _undo(stored, entry)
         raise
     if replay:
@@ -76,17 +81,23 @@ def _accept(
     if waits:
         # It is in no lane yet: upkeep sends it there when it has its serials.
         shared.pace.leave(entry.lane, taken_up=False)
-        ACCEPTED.labels(caller.mode, entry.lane).inc()
+        _count(caller, entry)
         log.warning("accepted, and waits for serials", mode=caller.mode)
         return answer, False
     # The job is accepted: whatever goes wrong with the broker now, the relay publishes it later.
     try:
         lanes.publish_stamp(shared.celery, job_id, entry.lane)
-    except Exception:
-        log.warning("not published; the relay will", lane=entry.lane, exc_info=True)
-    ACCEPTED.labels(caller.mode, entry.lane).inc()
+    except Exception as error:
+        log.warning("not published; the relay will", lane=entry.lane, error=str(error))
+    _count(caller, entry)
     log.info("accepted", lane=entry.lane, bytes=len(submission.document), mode=caller.mode)
     return answer, False
+
+
+def _count(caller: Caller, entry: Entry) -> None:
+    # It is accepted: a full disk below the metrics may not make that look like a failure.
+    with suppress(OSError):
+        ACCEPTED.labels(caller.mode, entry.lane).inc()
 
 
 def _commit(
@@ -143,6 +154,17 @@ def _undo(stored: str, entry: Entry) -> None:
     with suppress(Exception):
         parts().documents.delete(stored)
     parts().pace.leave(entry.lane, taken_up=False)
+
+
+def _unknown(job_id: UUID, keyed: Keyed | None) -> ProblemError:
+    """Return what can honestly be said when nobody knows whether the job was accepted."""
+    again = "" if keyed is None else " The same request with the same Idempotency-Key is safe."
+    return ProblemError(
+        Code.OUTCOME_UNKNOWN,
+        f"After Retry-After, GET /v1/jobs/{job_id} shows the job if it was accepted; 404 means that"
+        f" nothing was accepted or charged.{again}",
+        {"job_id": str(job_id)},
+    )
 
 
 def _new_job(

@@ -1,0 +1,60 @@
+"""The front end with its wires in our hands: in this process, or granian as a process of its own."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+from flask.testing import FlaskClient
+
+from common.settings import WebSettings
+from deploy.servers import free_port
+from tests.stack import eventually, run, stop
+from web.app import create_app
+from web.parts import parts
+
+
+@contextmanager
+def front_end(settings: WebSettings, **changed: object) -> Iterator[FlaskClient]:
+    """Run the front end in this process with some settings of its own."""
+    app = create_app(settings.model_copy(update=changed))
+    try:
+        yield app.test_client()
+    finally:
+        with app.app_context():
+            parts().database.close()
+
+
+@contextmanager
+def granian(
+    environment: Mapping[str, str], folder: Path, *, before: Sequence[str] = ()
+) -> Iterator[str]:
+    """Run the front end as `stampede up` does, until it is ready; yields its address.
+
+    Args:
+        environment: the STAMPEDE_ variables.
+        folder: for its log.
+        before: a program that starts it, such as strace with its options.
+    """
+    port, log = free_port(), folder / "web.log"
+    address = f"http://127.0.0.1:{port}"
+    arguments = [
+        *("granian", "--interface", "wsgi", "--factory", "--host", "127.0.0.1"),
+        *("--port", str(port), "--blocking-threads", "8", "--no-ws", "web.app:create_app"),
+    ]
+    process = run(arguments, os.environ | dict(environment), log, before=before)
+
+    def ready() -> bool:
+        if process.poll() is not None:
+            raise AssertionError(log.read_text())
+        try:
+            return httpx.get(f"{address}/readyz", timeout=2).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    try:
+        eventually(ready, seconds=60)
+        yield address
+    finally:
+        stop(process)
