@@ -165,17 +165,6 @@ def test_two_copies_run_beside_each_other(start: Start, tmp_path: Path) -> None:
     assert httpx.get(f"{second.url}/readyz").status_code == 200
 
 
-def test_a_child_that_is_killed_ends_the_copy_with_one_sentence(start: Start) -> None:
-    running = start().wait_ready()
-    stamp = next(
-        line.split() for line in running.said().splitlines() if line.startswith("    stamp ")
-    )
-    os.kill(int(stamp[2]), signal.SIGKILL)
-    assert running.process.wait(60) == 1
-    assert "stamp was killed by SIGKILL; its log is" in running.said()
-    assert gone(running.data)
-
-
 def test_a_supervisor_that_is_killed_leaves_nothing_and_the_next_start_works(start: Start) -> None:
     running = start().wait_ready()
     children = descendants(running.process.pid)
