@@ -12,30 +12,35 @@ _STEPS = (
     # Sixty partners; the first are as large as all others together.
     """insert into partners (id, name)
        select uuidv7(), 'bulk ' || n from generate_series(1, 60) n""",
+    """insert into accounts (id, kind, partner_id, mode)
+       select uuidv7(), 'partner', id, mode from partners, unnest(array['test', 'live']) mode
+       where name like 'bulk %'""",
     """insert into webhook_endpoints (id, partner_id, mode, url, secret, description)
        select uuidv7(), id, 'live', 'https://portal.example/' || name, 'whsec_x', ''
        from partners where name like 'bulk %' and right(name, 1) in ('1', '2', '3')""",
     """create temporary table made on commit drop as
-       with partner as (select array_agg(id order by name) as ids from partners
-                        where name like 'bulk %'),
-       drawn as (select n, random() as a, random() as b, random() as c, random() as d
+       with account as (select row_number() over (partition by mode order by id) as place, *
+                        from accounts where partner_id in (select id from partners
+                                                           where name like 'bulk %')),
+       drawn as (select n, 1 + floor(60 * random() ^ 2) as place, random() as c, random() as d,
+                     case when random() < 0.1 then 'test' else 'live' end as mode
                  from generate_series(1, :jobs) n)
        select n,
            now() - interval '1 day' + interval '1 day' * n / (:jobs + 1) as accepted_at,
            uuidv7(interval '1 day' * n / (:jobs + 1) - interval '1 day') as id,
-           ids[1 + floor(60 * a * a)::int] as partner_id,
-           case when b < 0.1 then 'test' else 'live' end as mode,
+           account.id as account_id, account.partner_id, account.mode,
            case when c < 0.93 then 'stamped' when c < 0.97 then 'failed'
                 when c < 0.985 then 'cancelled' when c < 0.995 then 'queued'
                 else 'stamping' end as state,
            case when d < 0.95 then 1 when d < 0.98 then 2 else 5 end as stamps,
-           'partner.' || floor(8 * a)::int as lane
-       from drawn, partner""",
-    """insert into jobs (id, partner_id, mode, state, lane, ticket, attempt, lease_until, publish_at,
-           publications, placements, external_reference, metadata, document_name, document_bytes,
-           document_sha256, result_key, result_bytes, result_sha256, specimen, signature_level,
-           problem_code, problem_facts, receipt, accepted_at, started_at, finished_at)
-       select id, partner_id, mode, state, lane, n,
+           'stamp.partner.' || n % 8 as lane
+       from drawn join account using (place, mode)""",
+    """insert into jobs (id, account_id, partner_id, mode, state, lane, ticket,
+           attempt, lease_until, publish_at, publications, placements, external_reference, metadata,
+           document_name, document_bytes, document_sha256, result_key, result_bytes, result_sha256,
+           specimen, signature_level, problem_code, problem_facts, receipt, accepted_at, started_at,
+           finished_at)
+       select id, account_id, partner_id, mode, state, lane, n,
            case when state in ('queued', 'cancelled') then 0 else 1 end,
            case when state = 'stamping' then now() + interval '1 minute' end,
            case when state = 'queued' then now() end, 1,
@@ -66,27 +71,36 @@ _STEPS = (
                 when 'cancelled' then 'void' else 'reserved' end,
            case when state = 'stamped' then accepted_at + interval '4 seconds' end
        from made, generate_series(1, stamps) k order by n""",
-    """insert into ledger_entries (partner_id, kind, amount, reference, at)
-       select id, 'top_up', 10 * :jobs, 'first', now() - interval '2 days'
-       from partners where name like 'bulk %'""",
+    """insert into ledger_entries (account_id, kind, source, target, amount, reference, by, at)
+       select id, 'top_up', 'outside', 'available', 10 * :jobs, 'first', 'bulk',
+           now() - interval '2 days' from accounts
+       where partner_id in (select id from partners where name like 'bulk %')""",
+    """insert into ledger_entries (account_id, kind, source, target, amount, reference, reason, by)
+       select id, 'adjust', 'available', 'outside', 3, 'second', 'counted twice', 'bulk'
+       from accounts where partner_id in (select id from partners where name like 'bulk %')""",
     # Holds and settlements as they came, a few jobs apart.
-    """insert into ledger_entries (partner_id, kind, amount, job_id, at)
-       select partner_id, kind, stamps, id, at from (
-           select partner_id, 'hold' as kind, stamps, id, accepted_at as at, n as place
-           from made where mode = 'live'
+    """insert into ledger_entries (account_id, kind, source, target, amount, job_id, at)
+       select account_id, kind, source, target, stamps, id, at from (
+           select account_id, 'hold' as kind, 'available' as source, 'held' as target, stamps, id,
+               accepted_at as at, n as place from made
            union all
-           select partner_id, case state when 'stamped' then 'capture' else 'release' end, stamps,
-               id, accepted_at + interval '4 seconds', n + 40
-           from made where mode = 'live' and state in ('stamped', 'failed', 'cancelled')) entries
+           select account_id, case state when 'stamped' then 'capture' else 'release' end, 'held',
+               case state when 'stamped' then 'captured' else 'available' end, stamps, id,
+               accepted_at + interval '4 seconds', n + 40
+           from made where state in ('stamped', 'failed', 'cancelled')) entries
        order by place""",
-    """insert into accounts (partner_id, topped_up, available, held, captured)
-       select partner_id, sum(amount) filter (where kind = 'top_up'),
-           sum(case kind when 'top_up' then amount when 'release' then amount
-                    when 'hold' then -amount else 0 end),
-           sum(case kind when 'hold' then amount when 'top_up' then 0 else -amount end),
-           coalesce(sum(amount) filter (where kind = 'capture'), 0)
-       from ledger_entries where partner_id in (select id from partners where name like 'bulk %')
-       group by partner_id""",
+    """update accounts set topped_up = s.topped_up, available = s.available, held = s.held,
+           captured = s.captured
+       from (select account_id,
+                 sum(case when source = 'outside' then amount when target = 'outside'
+                     then -amount else 0 end) as topped_up,
+                 sum(case when target = 'available' then amount when source = 'available'
+                     then -amount else 0 end) as available,
+                 sum(case when target = 'held' then amount when source = 'held'
+                     then -amount else 0 end) as held,
+                 sum(case when target = 'captured' then amount else 0 end) as captured
+             from ledger_entries group by account_id) s
+       where s.account_id = accounts.id""",
     """insert into events (id, partner_id, mode, type, job_id, payload, created_at)
        select uuidv7(at - now()), partner_id, mode, type, id,
            jsonb_build_object('state', state, 'mode', mode, 'serial', 'S' || md5(n::text),

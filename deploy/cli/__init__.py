@@ -1,9 +1,9 @@
 """`stampede …`: the command line. Every command says in one sentence what went wrong, if it did.
 
 machine.py       up, demo               accounts.py   partner, key
-jobs.py          job, audit             quotas.py     quota
+jobs.py          job                    quotas.py     quota
 stamps.py        keys, design           checks.py     verify
-serials.py       serials
+serials.py       serials                audits.py     audit
 surroundings.py  what every command stands on
 """
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from deploy.cli import accounts, checks, jobs, machine, quotas, serials, stamps
+from deploy.cli import accounts, audits, checks, jobs, machine, quotas, serials, stamps
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -46,7 +46,7 @@ for command in (
     accounts.key,
     quotas.quota,
     jobs.job,
-    jobs.audit_command,
+    audits.audit_command,
     checks.verify,
     stamps.keys_command,
     stamps.design,

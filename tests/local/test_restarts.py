@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -75,6 +76,14 @@ def submitting(running: Running, letter: bytes) -> Iterator[list[str]]:
         thread.join()
 
 
+def more_than(accepted: list[str], number: int) -> bool:
+    return len(accepted) > number
+
+
+def stamped(client: httpx.Client, job: str) -> bool:
+    return bool(client.get(f"/v1/jobs/{job}").json()["state"] == "stamped")
+
+
 @pytest.mark.timeout(420)
 def test_each_part_is_killed_in_turn_and_every_job_is_stamped(
     start: Start, letter: bytes, monkeypatch: pytest.MonkeyPatch
@@ -89,8 +98,7 @@ def test_each_part_is_killed_in_turn_and_every_job_is_stamped(
         for name in PARTS:
             eventually(lambda: accepted, seconds=60)
             kill(running, name)
-            goal = len(accepted) + 5
-            eventually(lambda goal=goal: len(accepted) >= goal, seconds=60)
+            eventually(partial(more_than, accepted, len(accepted) + 4), seconds=60)
     assert running.process.poll() is None
     assert all(pids(running)[name] != first[name] for name in PARTS)
     assert running.said().count("was killed by SIGKILL; started again as pid") == len(PARTS)
@@ -100,10 +108,7 @@ def test_each_part_is_killed_in_turn_and_every_job_is_stamped(
     headers = {"Authorization": f"Bearer {keys.live_key}"}
     with httpx.Client(base_url=running.url, headers=headers, timeout=30, trust_env=False) as client:
         for job in accepted:
-            eventually(
-                lambda job=job: client.get(f"/v1/jobs/{job}").json()["state"] == "stamped",
-                seconds=90,
-            )
+            eventually(partial(stamped, client, job), seconds=90)
         assert client.get("/v1/quota").json()["captured"] == len(set(accepted))
     audited = stampede(running.data, "audit", "--json")
     assert json.loads(audited.stdout)["violations"] == []
