@@ -211,6 +211,9 @@ class Copy:
             while not ready():
                 for process in self._processes:
                     process.check()
+                for server in self._servers:
+                    if how := server.ended():
+                        raise UpError(f"{server.name} {how}; its log is {server.log}")
                 if time.monotonic() > deadline:
                     raise UpError(
                         f"{what} did not answer within {READY_SECONDS} s; see {self._data / 'logs'}"

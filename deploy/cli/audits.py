@@ -10,6 +10,7 @@ import click
 import psycopg
 from obstore.exceptions import BaseError
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as NoConnectionError
 
 from common import audit, database, documents, jwks
 from common.receipts import ReceiptChecker
@@ -173,26 +174,25 @@ def _in_the_store(
         reached = progress.last
         said(progress)
 
-    said = _now_and_then()
+    said = _now_and_then(resumable=sample is None)
     try:
         return looks.run(sample=sample, after=after, tell=tell)
-    except (BaseError, OSError, OperationalError) as error:
+    except (BaseError, OSError, OperationalError, NoConnectionError) as error:
         on = f"; go on with --after {reached}" if reached is not None and sample is None else ""
         raise click.ClickException(
             f"the documents cannot be read now: {first_line(error)}{on}"
         ) from error
 
 
-def _now_and_then() -> Callable[[Progress], None]:
+def _now_and_then(*, resumable: bool) -> Callable[[Progress], None]:
+    """Return what tells of progress, every few seconds, and where a run that is ended may go on."""
     last = time.monotonic()
 
     def say(progress: Progress) -> None:
         nonlocal last
         if time.monotonic() - last >= QUIET_SECONDS:
             last = time.monotonic()
-            click.echo(
-                f"{progress.looked_at} of {progress.jobs} jobs; go on with --after {progress.last}",
-                err=True,
-            )
+            on = f"; go on with --after {progress.last}" if resumable else ""
+            click.echo(f"{progress.looked_at} of {progress.jobs} jobs{on}", err=True)
 
     return say

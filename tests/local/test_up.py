@@ -153,7 +153,11 @@ def commands_work(data: Path, stamped: Path, job: str) -> None:
     assert shown["placements"] == [shown["placement"]]
     audited = stampede(data, "audit", "--json")
     assert audited.returncode == 0
-    assert json.loads(audited.stdout) == {"jobs": 1, "violations": []}
+    found = json.loads(audited.stdout)
+    assert (found["jobs"], found["violations"]) == (1, [])
+    files = stampede(data, "audit", "--json", "--documents", "--verify")
+    assert files.returncode == 0, files.stderr
+    assert json.loads(files.stdout)["documents"] == {"jobs": 1, "files": 1}
 
 
 def test_two_copies_run_beside_each_other(start: Start, tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Every rule of the audit speaks when it is broken, names who breaks it, and keeps quiet otherwise."""
 
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -11,10 +13,11 @@ from common import audit
 from common.database import Database
 from common.identifiers import new_id
 from common.settings import WebSettings
+from deploy import document_audit
 from tests import bulk, damages
 from tests.damages import DAMAGES, Damage
 from tests.databases import own_database
-from tests.stack import eventually
+from tests.stack import ROOT, eventually
 
 JOBS = 2000
 
@@ -129,6 +132,40 @@ def test_it_waits_for_no_migration(bulky: Database) -> None:
         with pytest.raises(OperationalError, match="lock timeout"):
             audit.audit(connection)
         migrating.rollback()
+
+
+def test_it_ends_at_the_server_when_whoever_asked_is_killed(bulky: Database) -> None:
+    program = f"""
+from sqlalchemy import text
+from common import audit
+from common.database import Database
+with Database({bulky.engine.url.render_as_string(hide_password=False)!r}).transaction() as c:
+    audit.audit(c)
+    c.execute(text("select pg_sleep(600)"))
+"""
+    asking = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT)
+    with bulky.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as operator:
+
+        def sleeping() -> bool:
+            return bool(
+                operator.execute(
+                    text(
+                        "select from pg_stat_activity where query like '%pg_sleep(600)%'"
+                        " and state = 'active' and pid <> pg_backend_pid()"
+                    )
+                ).rowcount
+            )
+
+        eventually(sleeping)
+        asking.kill()
+        asking.wait()
+        eventually(lambda: not sleeping())
+
+
+def test_the_documentation_says_of_every_rule_what_to_do() -> None:
+    documented = (ROOT / "docs" / "audit.md").read_text()
+    for rule in (*audit.RULES, *document_audit.RULES):
+        assert f"\n| {rule} | " in documented
 
 
 def test_it_may_be_cancelled(bulky: Database) -> None:

@@ -323,6 +323,7 @@ def test_the_command_ends_with_1_and_names_who_breaks_a_rule(shop: Shop) -> None
     people = stampede(shop, "--ids", "1")
     assert people.returncode == 1
     assert f"VIOLATED  {told['rule']}: {shop.first} and 2 more" in people.stdout
+    assert "may run in production" in stampede(shop, "--help").stdout
     misused = stampede(shop, "--sample", "3")
     assert misused.returncode == 2
     assert "belong to --documents" in misused.stderr
