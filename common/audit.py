@@ -140,7 +140,10 @@ OTHER_RULES: dict[str, str] = {
            or a.topped_up <> a.available + a.held + a.captured""",
 }
 
-RULES = (*JOB_RULES, *OTHER_RULES)
+# Each rule as a query by itself, for whoever asks one alone.
+RULES: dict[str, str] = {
+    rule: f"select j.id from {_JOBS} where {condition}" for rule, condition in JOB_RULES.items()
+} | OTHER_RULES
 
 _SNAPSHOT = (
     "set transaction isolation level repeatable read, read only",

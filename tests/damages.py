@@ -26,7 +26,10 @@ _ITS_ACCOUNT = "(select account_id from jobs where id = :id)"
 
 @dataclass(frozen=True)
 class Damage:
-    """Statements that break a rule; `:id` is a live job in this state."""
+    """Statements that break a rule; `:id` is a live job in this state.
+
+    The rule must name that job, or what the last statement returns.
+    """
 
     state: str
     statements: tuple[str, ...]
@@ -137,49 +140,47 @@ DAMAGES: dict[str, tuple[Damage, ...]] = {
         _d(
             "stamped",
             "update accounts set available = available + 1, topped_up = topped_up + 1"
-            f" where id = {_ITS_ACCOUNT}",
+            f" where id = {_ITS_ACCOUNT} returning id",
         ),
         _d(
             "stamped",
             f"update accounts set held = held + 1, available = available - 1"
-            f" where id = {_ITS_ACCOUNT}",
+            f" where id = {_ITS_ACCOUNT} returning id",
         ),
         _d(
             "stamped",
             "update accounts set captured = captured + 1, available = available - 1"
-            f" where id = {_ITS_ACCOUNT}",
+            f" where id = {_ITS_ACCOUNT} returning id",
         ),
         _d(
             "stamped",
             "insert into ledger_entries (account_id, kind, source, target, amount, reference)"
             " select account_id, 'top_up', 'outside', 'available', 1, 'unbooked' from jobs"
-            " where id = :id",
+            " where id = :id returning account_id",
         ),
         _d(
             "stamped",
             "alter table accounts drop constraint ck_accounts_adds_up",
-            f"update accounts set topped_up = topped_up + 1 where id = {_ITS_ACCOUNT}",
+            f"update accounts set topped_up = topped_up + 1 where id = {_ITS_ACCOUNT} returning id",
         ),
     ),
 }
 
 
-def do(connection: Connection, rule: str, damage: Damage, *, nth: int = 0) -> str:
-    """Do the damage to the nth live job in its state, and return the id that `rule` must name."""
+def do(connection: Connection, damage: Damage, *, nth: int = 0) -> str:
+    """Do the damage to the nth live job in its state, and return the id that its rule must name."""
     connection.execute(text("set local session_replication_role = replica"))
     job = connection.execute(
         text(
-            "select id, account_id from jobs where state = :state and mode = 'live'"
+            "select id from jobs where state = :state and mode = 'live'"
             " order by id offset :nth limit 1"
         ),
         {"state": damage.state, "nth": nth},
-    ).one()
+    ).scalar_one()
     for statement in damage.statements:
-        changed = connection.execute(
-            text(statement), {"id": job.id} if ":id" in statement else {}
-        ).rowcount
-    assert changed, statement
-    return str(job.account_id if rule == SIDES else job.id)
+        done = connection.execute(text(statement), {"id": job} if ":id" in statement else {})
+    assert done.rowcount, statement
+    return str(done.scalars().first() if done.returns_rows else job)
 
 
 def speaks(found: audit.Audit, rule: str, offender: str) -> bool:

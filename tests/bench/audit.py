@@ -90,10 +90,10 @@ def find_damages(opened: Database) -> tuple[int, float]:
                     if any("drop" in statement for statement in damage.statements):
                         # Without an index it is asked by itself, and undone.
                         stack.callback(connection.begin_nested().rollback)
-                        offender = damages.do(connection, rule, damage, nth=len(done))
+                        offender = damages.do(connection, damage, nth=len(done))
                         _require(audit.look(connection), [(rule, offender)])
                         continue
-                    done.append((rule, damages.do(connection, rule, damage, nth=len(done))))
+                    done.append((rule, damages.do(connection, damage, nth=len(done))))
         started = time.perf_counter()
         _require(audit.look(connection, ids_shown=100), done)
         seconds = time.perf_counter() - started

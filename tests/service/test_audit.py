@@ -60,10 +60,12 @@ def test_every_rule_has_a_damage_that_breaks_it() -> None:
 )
 def test_a_rule_speaks_when_it_is_broken(bulky: Database, rule: str, damage: Damage) -> None:
     with bulky.engine.connect() as connection:
-        offender = damages.do(connection, rule, damage)
+        offender = damages.do(connection, damage)
         found = audit.look(connection)
+        alone = connection.execute(text(audit.RULES[rule])).scalars().all()
         connection.rollback()
     assert [v.ids for v in found.violations if v.rule == rule] == [[offender]]
+    assert [str(each) for each in alone] == [offender]
 
 
 def test_offenders_are_counted_and_the_first_are_named(bulky: Database) -> None:
