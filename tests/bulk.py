@@ -32,18 +32,20 @@ _STEPS = (
            case when c < 0.93 then 'stamped' when c < 0.97 then 'failed'
                 when c < 0.985 then 'cancelled' when c < 0.995 then 'queued'
                 else 'stamping' end as state,
+           c >= 0.985 and c < 0.987 and account.mode = 'live' as waiting,
            case when d < 0.95 then 1 when d < 0.98 then 2 else 5 end as stamps,
            'stamp.partner.' || n % 8 as lane
        from drawn join account using (place, mode)""",
     """insert into jobs (id, account_id, partner_id, mode, state, lane, ticket,
-           attempt, lease_until, publish_at, publications, placements, external_reference, metadata,
-           document_name, document_bytes, document_sha256, result_key, result_bytes, result_sha256,
-           specimen, signature_level, problem_code, problem_facts, receipt, accepted_at, started_at,
+           attempt, lease_until, publish_at, waiting_for, publications, placements,
+           external_reference, metadata, document_name, document_bytes, document_sha256, result_key,
+           result_bytes, result_sha256, specimen, signature_level, problem_code, problem_facts, receipt, accepted_at, started_at,
            finished_at)
        select id, account_id, partner_id, mode, state, lane, n,
            case when state in ('queued', 'cancelled') then 0 else 1 end,
            case when state = 'stamping' then now() + interval '1 minute' end,
-           case when state = 'queued' then now() end, 1,
+           case when state = 'queued' and not waiting then now() end,
+           case when waiting then 'serials' end, 1,
            (select jsonb_agg(jsonb_build_object('page', 'last', 'corner', 'bottom-right',
                'margin', 36.0 * k, 'width', 80.0, 'height', 80.0))
             from generate_series(1, stamps) k),
@@ -70,7 +72,7 @@ _STEPS = (
            case state when 'stamped' then 'affixed' when 'failed' then 'void'
                 when 'cancelled' then 'void' else 'reserved' end,
            case when state = 'stamped' then accepted_at + interval '4 seconds' end
-       from made, generate_series(1, stamps) k order by n""",
+       from made, generate_series(1, stamps) k where not waiting order by n""",
     """insert into ledger_entries (account_id, kind, source, target, amount, reference, by, at)
        select id, 'top_up', 'outside', 'available', 10 * :jobs, 'first', 'bulk',
            now() - interval '2 days' from accounts

@@ -50,6 +50,36 @@ DAMAGES: dict[str, tuple[Damage, ...]] = {
         _d("stamped", "delete from serials where job_id = :id"),
         _d("queued", "update serials set position = position + 8 where job_id = :id"),
         _d("failed", "update jobs set placements = placements || '[1]' where id = :id"),
+        _d(
+            "queued",
+            "update jobs set waiting_for = 'serials', publish_at = null where id = :id",
+        ),
+    ),
+    "no serial is in stock that a job has": (
+        _d(
+            "stamped",
+            "insert into serial_stock (serial, import_id) select serial, uuidv7() from serials"
+            " where job_id = :id and position = 1 returning serial",
+        ),
+    ),
+    "every imported serial is of a known import": (
+        _d(
+            "stamped",
+            "update serials set import_id = uuidv7() where job_id = :id and position = 1"
+            " returning serial",
+        ),
+        _d(
+            "stamped",
+            "insert into serial_stock (serial, import_id)"
+            " values ('S00000000000000000000X', uuidv7()) returning serial",
+        ),
+    ),
+    "all serials that an import added are in stock or with a job": (
+        _d(
+            "stamped",
+            "insert into serial_imports (id, reference, file_sha256, rows, added, refused)"
+            " values (uuidv7(), 'lost', 'x', 2, 2, 0) returning id",
+        ),
     ),
     "a serial's mode is its job's": (
         _d("stamped", "update serials set mode = 'test' where job_id = :id"),
@@ -172,7 +202,7 @@ def do(connection: Connection, damage: Damage, *, nth: int = 0) -> str:
     connection.execute(text("set local session_replication_role = replica"))
     job = connection.execute(
         text(
-            "select id from jobs where state = :state and mode = 'live'"
+            "select id from jobs where state = :state and mode = 'live' and waiting_for is null"
             " order by id offset :nth limit 1"
         ),
         {"state": damage.state, "nth": nth},
