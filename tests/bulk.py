@@ -39,8 +39,8 @@ _STEPS = (
     """insert into jobs (id, account_id, partner_id, mode, state, lane, ticket,
            attempt, lease_until, publish_at, waiting_for, publications, placements,
            external_reference, metadata, document_name, document_bytes, document_sha256, result_key,
-           result_bytes, result_sha256, specimen, signature_level, problem_code, problem_facts, receipt, accepted_at, started_at,
-           finished_at)
+           result_bytes, result_sha256, specimen, signature_level, problem_code, problem_facts,
+           receipt, accepted_at, started_at, finished_at)
        select id, account_id, partner_id, mode, state, lane, n,
            case when state in ('queued', 'cancelled') then 0 else 1 end,
            case when state = 'stamping' then now() + interval '1 minute' end,
