@@ -37,12 +37,13 @@ test-all: $(DEVELOPMENT) ## Install pdfsig, qpdf, Chromium and SoftHSM, and test
 	$(PY) -m pytest -m system
 
 .PHONY: bench
-bench: $(DEVELOPMENT) ## Measure the engine, its keys and levels, a corpus, and the whole pipeline
+bench: $(DEVELOPMENT) ## Measure the engine, its keys and levels, a corpus, the whole pipeline, and the audit
 	$(PY) -m tests.bench.engine
 	$(PY) -m tests.bench.keys
 	$(PY) -m tests.bench.levels
 	$(PY) -m tests.bench.corpus
 	$(PY) -m tests.bench.pipeline
+	$(PY) -m tests.bench.audit
 
 .PHONY: fuzz
 fuzz: $(DEVELOPMENT) ## Seal mutated documents for SECONDS=60 and hold every result to account

@@ -1,10 +1,13 @@
 """The invariants, as SQL over the whole database in one snapshot.
 
-Each rule is a query that returns the ids which break it; an empty answer everywhere is a clean
-audit. It reads in one repeatable-read transaction, so it may run while the service works.
+A rule about jobs is a condition that holds of those which break it; all of them are asked in one pass
+over each job beside what belongs to it. Any other rule is a query that returns the ids which break
+it. It takes no lock that a writer waits for, so it may run while the service works (docs/audit.md).
 """
 
-from dataclasses import dataclass
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection, text
@@ -12,38 +15,99 @@ from sqlalchemy import Connection, text
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """A rule that does not hold, and for whom."""
+    """A rule that does not hold, for how many, and for whom; `ids` are the first of them."""
 
     rule: str
     ids: list[str]
+    count: int
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the violation as JSON values."""
+        return {"rule": self.rule, "ids": self.ids, "count": self.count}
 
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """How many jobs were looked at, and what was wrong."""
+    """How many jobs were looked at, what was wrong, and how many seconds each look took."""
 
     jobs: int
     violations: list[Violation]
+    seconds: dict[str, float] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """Return the audit as JSON values."""
         return {
             "jobs": self.jobs,
-            "violations": [{"rule": v.rule, "ids": v.ids} for v in self.violations],
+            "violations": [violation.as_json() for violation in self.violations],
+            "seconds": round(sum(self.seconds.values()), 2),
         }
 
 
-RULES: dict[str, str] = {
+# A job, how many stamps it has, and what the other tables say of it, counted. Every part comes in the
+# order of job ids from an index, so that the whole is merged as it is read and nothing of it is kept.
+_JOBS = """
+    (select *, jsonb_array_length(placements) as stamps from jobs) j
+    left join (
+        select job_id, count(*) as count, max(position) as last,
+            count(*) filter (where mode = 'live') as live,
+            count(*) filter (where state = 'affixed') as affixed,
+            count(*) filter (where state = 'void') as void
+        from serials where job_id is not null group by job_id) s on s.job_id = j.id
+    left join (
+        select job_id, count(*) as count, sum(amount) as amount,
+            any_value(account_id) as account_id
+        from ledger_entries where kind = 'hold' group by job_id) h on h.job_id = j.id
+    left join (
+        select job_id, count(*) filter (where kind = 'capture') as captures,
+            count(*) filter (where kind = 'release') as releases, sum(amount) as amount,
+            any_value(account_id) as account_id
+        from ledger_entries where kind in ('capture', 'release') group by job_id) t
+        on t.job_id = j.id
+    left join (
+        select job_id, count(*) filter (where type = 'job.accepted') as accepted,
+            count(*) filter (where type = 'job.stamped') as stamped,
+            count(*) filter (where type = 'job.failed') as failed,
+            count(*) filter (where type = 'job.cancelled') as cancelled
+        from events where job_id is not null group by job_id) v on v.job_id = j.id"""
+
+# Of a job `j`: its serials `s`, its hold `h`, its settlement `t`, its events `v`; null where it has none.
+JOB_RULES: dict[str, str] = {
     # Or none at all: while it waits for some, and where it gave imported ones back.
     "every job has one serial for each stamp, numbered from 1": """
-        select j.id from jobs j left join serials s on s.job_id = j.id group by j.id
-        having case when count(s.serial) = 0
+        case when s.count is null
             then j.waiting_for is null and not (j.state in ('failed', 'cancelled')
                 and j.mode = 'live' and (exists (select from serial_imports) or exists (
                     select from events e where e.job_id = j.id and e.type = 'job.accepted'
                     and e.payload -> 'serials' = '[]')))
-            else j.waiting_for is not null or max(s.position) <> count(s.serial)
-                or count(s.serial) <> jsonb_array_length(j.placements) end""",
+            else j.waiting_for is not null or s.last <> s.count or s.count <> j.stamps end""",
+    "a serial's mode is its job's": """
+        s.live <> case j.mode when 'live' then s.count else 0 end""",
+    "a serial is affixed exactly where its job is stamped": """
+        s.affixed <> case when j.state = 'stamped' then s.count else 0 end""",
+    "a serial is void exactly where its job ended unstamped": """
+        s.void <> case when j.state in ('failed', 'cancelled') then s.count else 0 end""",
+    "every job holds once, one for each stamp, in the account that owns it": """
+        h.count is distinct from 1 or h.amount <> j.stamps or h.account_id <> j.account_id""",
+    "a hold is captured exactly where a job is stamped": """
+        coalesce(t.captures, 0) <> (j.state = 'stamped')::int""",
+    "a hold is released exactly where a job ended unstamped": """
+        coalesce(t.releases, 0) <> (j.state in ('failed', 'cancelled'))::int""",
+    "what is captured or released is all that was held, in the same account": """
+        t.amount is not null
+            and (t.amount, t.account_id) is distinct from (h.amount, h.account_id)""",
+    "every job was told as accepted once": """
+        v.accepted is distinct from 1""",
+    "every final job has the one event of its end": """
+        coalesce(v.stamped, 0) <> (j.state = 'stamped')::int
+            or coalesce(v.failed, 0) <> (j.state = 'failed')::int
+            or coalesce(v.cancelled, 0) <> (j.state = 'cancelled')::int""",
+    "no lease is forgotten": """
+        j.state = 'stamping' and j.lease_until < now() - interval '15 minutes'""",
+    "no queued job is out of the relay's sight": """
+        j.state = 'queued' and j.publish_at is null and j.waiting_for is null""",
+}
+
+OTHER_RULES: dict[str, str] = {
     "no serial is in stock that a job has": """
         select serial from serial_stock join serials using (serial)""",
     "every imported serial is of a known import": """
@@ -55,44 +119,24 @@ RULES: dict[str, str] = {
             select import_id from serials where import_id is not null
             union all select import_id from serial_stock) about on about.import_id = i.id
         group by i.id having count(about.import_id) <> i.added""",
-    "a serial's mode is its job's": """
-        select s.serial from serials s join jobs j on j.id = s.job_id where s.mode <> j.mode""",
-    "a serial is affixed exactly where its job is stamped": """
-        select distinct j.id from jobs j join serials s on s.job_id = j.id
-        where (j.state = 'stamped') <> (s.state = 'affixed')""",
-    "a serial is void exactly where its job ended unstamped": """
-        select distinct j.id from jobs j join serials s on s.job_id = j.id
-        where (j.state in ('failed', 'cancelled')) <> (s.state = 'void')""",
     "a job's partner and mode are its account's": """
         select j.id from jobs j join accounts a on a.id = j.account_id
         where j.partner_id <> a.partner_id or j.mode <> a.mode""",
-    "every job holds once, one for each stamp, in the account that owns it": """
-        select j.id from jobs j left join ledger_entries e on e.job_id = j.id and e.kind = 'hold'
-        where e.id is null or e.account_id <> j.account_id
-           or e.amount <> jsonb_array_length(j.placements)""",
-    "a hold is captured exactly where a job is stamped": """
-        select j.id from jobs j left join ledger_entries e on e.job_id = j.id and e.kind = 'capture'
-        where (j.state = 'stamped') <> (e.id is not null)""",
-    "a hold is released exactly where a job ended unstamped": """
-        select j.id from jobs j left join ledger_entries e on e.job_id = j.id and e.kind = 'release'
-        where (j.state in ('failed', 'cancelled')) <> (e.id is not null)""",
-    "what is captured or released is all that was held, in the same account": """
-        select s.job_id from ledger_entries s
-        left join ledger_entries h on h.job_id = s.job_id and h.kind = 'hold'
-        where s.kind in ('capture', 'release')
-          and (s.account_id, s.amount) is distinct from (h.account_id, h.amount)""",
     "every side of an account is the sum of its entries": """
         select a.id from accounts a left join (
-            select e.account_id,
-                sum(side.amount) filter (where side.name = 'outside') as outside,
-                sum(side.amount) filter (where side.name = 'available') as available,
-                sum(side.amount) filter (where side.name = 'held') as held,
-                sum(side.amount) filter (where side.name = 'captured') as captured
-            from ledger_entries e,
-                lateral (values (e.target, e.amount), (e.source, -e.amount)) side (name, amount)
-            group by e.account_id) s on s.account_id = a.id
-        where a.topped_up <> coalesce(-s.outside, 0) or a.available <> coalesce(s.available, 0)
-           or a.held <> coalesce(s.held, 0) or a.captured <> coalesce(s.captured, 0)
+            select account_id,
+                sum(amount) filter (where source = 'outside') as brought,
+                sum(amount) filter (where target = 'outside') as taken,
+                sum(amount) filter (where target = 'available') as to_available,
+                sum(amount) filter (where source = 'available') as from_available,
+                sum(amount) filter (where target = 'held') as to_held,
+                sum(amount) filter (where source = 'held') as from_held,
+                sum(amount) filter (where target = 'captured') as captured
+            from ledger_entries group by account_id) e on e.account_id = a.id
+        where a.topped_up <> coalesce(e.brought, 0) - coalesce(e.taken, 0)
+           or a.available <> coalesce(e.to_available, 0) - coalesce(e.from_available, 0)
+           or a.held <> coalesce(e.to_held, 0) - coalesce(e.from_held, 0)
+           or a.captured <> coalesce(e.captured, 0)
            or a.topped_up <> a.available + a.held + a.captured""",
     "every voucher has an account, of its batch's partner and mode, and every such account one": """
         select coalesce(v.account_id, a.id)
@@ -112,41 +156,103 @@ RULES: dict[str, str] = {
         select distinct v.account_id from vouchers v join ledger_entries e
             on e.account_id = v.account_id and e.kind = 'hold'
         where e.at > least(v.voided_at, v.expires_at) + interval '2 minutes'""",
-    "every job was told as accepted once": """
-        select j.id from jobs j left join events e on e.job_id = j.id and e.type = 'job.accepted'
-        where e.id is null""",
-    "every final job has the one event of its end": """
-        select j.id from jobs j left join events e
-            on e.job_id = j.id and e.type in ('job.stamped', 'job.failed', 'job.cancelled')
-        group by j.id, j.state
-        having count(e.id) <> (case when j.state in ('stamped', 'failed', 'cancelled')
-                                    then 1 else 0 end)
-            or bool_or(e.type <> 'job.' || j.state)""",
-    "no lease is forgotten": """
-        select id from jobs where state = 'stamping' and lease_until < now() - interval '15 minutes'
-        """,
-    "no queued job is out of the relay's sight": """
-        select id from jobs where state = 'queued' and publish_at is null
-            and waiting_for is null""",
 }
 
+# Each rule as a query by itself, for whoever asks one alone.
+RULES: dict[str, str] = {
+    rule: f"select j.id from {_JOBS} where {condition}" for rule, condition in JOB_RULES.items()
+} | OTHER_RULES
 
-def audit(connection: Connection, *, ids_shown: int = 20) -> Audit:
+_SNAPSHOT = (
+    "set transaction isolation level repeatable read, read only",
+    # It takes as long as it takes; but it waits for no migration, and ends when nobody listens any more.
+    "set local statement_timeout = 0",
+    "set local lock_timeout = '2s'",
+    "set local client_connection_check_interval = '2s'",
+    "set local work_mem = '64MB'",
+    # Compiling costs more than it saves, and a second process would read most of it once more.
+    "set local jit = off",
+    "set local max_parallel_workers_per_gather = 0",
+)
+# Hashing would keep every job in memory or on the disk, at twice the cost; indexes have them in order.
+_MERGED = ("set local enable_hashjoin = off", "set local enable_hashagg = off")
+_HASHED = ("set local enable_hashjoin = on", "set local enable_hashagg = on")
+
+
+def audit(
+    connection: Connection,
+    *,
+    ids_shown: int = 20,
+    tell: Callable[[str, float], None] | None = None,
+) -> Audit:
     """Check every rule in one snapshot.
 
     Args:
         connection: a transaction in which nothing was read yet.
         ids_shown: how many offenders to name per rule.
+        tell: is told of each look when it is done: what was looked at, and the seconds.
+
+    Raises:
+        sqlalchemy.exc.OperationalError: a migration holds a table, or somebody cancelled the query.
     """
-    connection.execute(text("set transaction isolation level repeatable read, read only"))
-    connection.execute(text("set local statement_timeout = 0"))
-    violations = []
-    for rule, query in RULES.items():
-        ids = connection.execute(
-            text(f"select * from ({query}) offenders limit :shown"), {"shown": ids_shown}
-        ).scalars()
-        offenders = [str(offender) for offender in ids]
-        if offenders:
-            violations.append(Violation(rule, offenders))
-    jobs = connection.execute(text("select count(*) from jobs")).scalar_one()
-    return Audit(jobs, violations)
+    for setting in _SNAPSHOT:
+        connection.execute(text(setting))
+    return look(connection, ids_shown=ids_shown, tell=tell)
+
+
+def look(
+    connection: Connection,
+    *,
+    ids_shown: int = 20,
+    tell: Callable[[str, float], None] | None = None,
+) -> Audit:
+    """Check every rule in the transaction as it is; for one snapshot, see `audit`."""
+    seconds: dict[str, float] = {}
+    found: dict[str, Violation] = {}
+
+    def timed(what: str, query: str) -> Any:
+        started = time.perf_counter()
+        rows = connection.execute(text(query), {"shown": ids_shown}).all()
+        seconds[what] = time.perf_counter() - started
+        if tell is not None:
+            tell(what, seconds[what])
+        return rows
+
+    for setting in _MERGED:
+        connection.execute(text(setting))
+    names = list(JOB_RULES)
+    for row in timed("jobs, and what belongs to each", _jobs_query()):
+        rule = names[row.rule - 1]
+        found[rule] = Violation(rule, row.ids, row.count)
+    for setting in _HASHED:
+        connection.execute(text(setting))
+    for rule, query in OTHER_RULES.items():
+        for row in timed(rule, _other_query(query)):
+            found[rule] = Violation(rule, row.ids, row.count)
+    (jobs,) = timed("how many jobs there are", "select count(*) as count from jobs")
+    return Audit(jobs.count, [found[rule] for rule in RULES if rule in found], seconds)
+
+
+def _jobs_query() -> str:
+    """Return the rows (number of the rule from 1, count, first ids) of the rules about jobs."""
+    conditions = ",\n".join(f"({condition})" for condition in JOB_RULES.values())
+    return f"""
+        with judged as materialized (
+            select id, broken from (
+                select j.id, array[{conditions}] as broken from {_JOBS}) looked
+            where true = any (broken)),
+        named as (
+            select rule, id, row_number() over (partition by rule order by id) as place
+            from judged, unnest(broken) with ordinality each (speaks, rule) where speaks)
+        select rule, count(*) as count,
+            array_agg(id::text order by id) filter (where place <= :shown) as ids
+        from named group by rule"""
+
+
+def _other_query(query: str) -> str:
+    """Return one row (count, first ids), or none, of a rule that is a query of its own."""
+    return f"""
+        with offenders as (
+            select id::text, row_number() over (order by id) as place from ({query}) broken (id))
+        select count(*) as count, array_agg(id order by place) filter (where place <= :shown) as ids
+        from offenders having count(*) > 0"""

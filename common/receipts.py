@@ -5,12 +5,14 @@ against the key at `/.well-known/jwks.json`, also when the service is down: the 
 key's id (`kid`), the key's own thumbprint (RFC 7638).
 """
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 import jwt
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from common import jwks
 
@@ -28,6 +30,22 @@ class Arrival:
     document_bytes: int
     external_reference: str | None
     stamps: int
+
+    def as_claims(self) -> dict[str, Any]:
+        """Return what a receipt says of it, without who signed when."""
+        claims: dict[str, Any] = {
+            "sub": str(self.job_id),
+            "arrived_at": self.arrived_at.astimezone(UTC)
+            .isoformat(timespec="milliseconds")
+            .replace("+00:00", "Z"),
+            "mode": self.mode,
+            "document_sha256": self.document_sha256.hex(),
+            "document_bytes": self.document_bytes,
+            "stamps": self.stamps,
+        }
+        if self.external_reference is not None:
+            claims["external_reference"] = self.external_reference
+        return claims
 
 
 class ReceiptSigner:
@@ -49,22 +67,12 @@ class ReceiptSigner:
 
     def sign(self, arrival: Arrival) -> str:
         """Return the receipt in compact form."""
-        claims: dict[str, Any] = {
-            "iss": self._issuer,
-            "sub": str(arrival.job_id),
-            "iat": int(arrival.arrived_at.timestamp()),
-            "arrived_at": arrival.arrived_at.astimezone(UTC)
-            .isoformat(timespec="milliseconds")
-            .replace("+00:00", "Z"),
-            "mode": arrival.mode,
-            "document_sha256": arrival.document_sha256.hex(),
-            "document_bytes": arrival.document_bytes,
-            "stamps": arrival.stamps,
-        }
-        if arrival.external_reference is not None:
-            claims["external_reference"] = arrival.external_reference
         return jwt.encode(
-            claims,
+            {
+                "iss": self._issuer,
+                "iat": int(arrival.arrived_at.timestamp()),
+                **arrival.as_claims(),
+            },
             self._key,
             algorithm="EdDSA",
             headers={"kid": self.public_jwk["kid"], "typ": RECEIPT_TYPE},
@@ -73,3 +81,29 @@ class ReceiptSigner:
     def jwks(self) -> dict[str, list[dict[str, str]]]:
         """Return the key set that receipts are checked against (RFC 7517, 5)."""
         return {"keys": [self.public_jwk]}
+
+
+class ReceiptChecker:
+    """Checks receipts against published keys: today's and earlier ones."""
+
+    def __init__(self, keys: Iterable[Ed25519PublicKey]) -> None:
+        """Take the keys."""
+        self._keys = {jwks.public_jwk(key, jwks.Use.RECEIPT)["kid"]: key for key in keys}
+
+    def vouches(self, receipt: str, arrival: Arrival) -> bool:
+        """Say whether the receipt is one of these keys', and what it says is true of this arrival."""
+        try:
+            header = jwt.get_unverified_header(receipt)
+            claims: Mapping[str, Any] = jwt.decode(
+                receipt,
+                self._keys[header["kid"]],
+                algorithms=["EdDSA"],
+                # A clock that ran ahead makes no receipt false.
+                options={"verify_iat": False},
+            )
+        except (jwt.InvalidTokenError, KeyError):
+            return False
+        expected = arrival.as_claims()
+        # The first receipts did not count stamps; there was always one.
+        said = {"stamps": 1} | {name: claims.get(name) for name in expected.keys() & claims.keys()}
+        return header.get("typ") == RECEIPT_TYPE and said == expected

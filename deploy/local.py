@@ -1,7 +1,8 @@
 """Everything on one machine: starts all parts in order, watches them, ends them in order.
 
-One process at the top, everything else its child. A child that ends on its own ends the whole with
-one clear sentence: a copy that half works would only puzzle whoever runs it.
+One process at the top, everything else its child. A child that ends on its own is started again. One
+that does not come up at the start, or does not stay up, ends the whole with one clear sentence: a copy
+that half works would only puzzle whoever runs it.
 """
 
 import fcntl
@@ -26,7 +27,8 @@ from common.settings import Settings, WorkerSettings
 from deploy import firststart
 from deploy.firststart import Demo
 from deploy.processes import Process, end_all
-from deploy.servers import ROOT, Postgres, Server, Valkey, is_free
+from deploy.servers import Postgres, Server, Valkey, is_free
+from deploy.supervision import Supervisor
 
 READY_SECONDS = 90
 DRAIN_SECONDS = 60
@@ -64,7 +66,7 @@ class Copy:
         self._variables: dict[str, str] = {}
 
     def run(self) -> None:
-        """Start everything, tell where it is, and watch it until somebody asks for the end.
+        """Start everything, tell where it is, and keep it running until somebody asks for the end.
 
         Raises:
             UpError, ServerError, CrashedError: something is in the way; all is ended again.
@@ -73,13 +75,10 @@ class Copy:
         with self._only_copy(), _signals_raise():
             try:
                 self._start()
+                supervisor = Supervisor([*self._servers, *self._processes], self._say)
                 while True:
-                    for process in self._processes:
-                        process.check()
-                    for server in self._servers:
-                        if server.process is not None and server.process.poll() is not None:
-                            raise UpError(f"{server.name} ended; its log is {server.log}")
-                    time.sleep(0.5)
+                    supervisor.look()
+                    time.sleep(0.2)
             except Interrupted:
                 self._say("ending: taking no more requests, finishing what is being stamped …")
             finally:
@@ -189,7 +188,7 @@ class Copy:
             environment = {n: v for n, v in environment.items() if not n.startswith(kept_from)}
             process = Process(name, command, environment, self._data / "logs" / f"{name}.log")
             self._processes.append(process)
-            process.start(ROOT)
+            process.launch()
 
     def _wait_until_ready(self, celery: Celery) -> None:
         def workers_answer() -> bool:
@@ -212,6 +211,9 @@ class Copy:
             while not ready():
                 for process in self._processes:
                     process.check()
+                for server in self._servers:
+                    if how := server.ended():
+                        raise UpError(f"{server.name} {how}; its log is {server.log}")
                 if time.monotonic() > deadline:
                     raise UpError(
                         f"{what} did not answer within {READY_SECONDS} s; see {self._data / 'logs'}"
@@ -289,7 +291,7 @@ class Copy:
     def _tell(self, demo: Demo, letter: Path) -> None:
         user, _, password = self._variables["FLOWER_BASIC_AUTH"].partition(":")
         rows = [(p.name, p.pid, p.log) for p in self._processes]
-        rows += [(s.name, s.process.pid if s.process else 0, s.log) for s in self._servers]
+        rows += [(s.name, s.pid, s.log) for s in self._servers]
         flower = f"http://{self._reachable_host()}:{self._choices.flower_port}"
         lines = [
             "",

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from deploy.servers import child
+from deploy.servers import ROOT, child, how_it_ended
 
 LOG_BYTES = 10 * 1024 * 1024
 _TAIL_LINES = 8
@@ -31,13 +31,13 @@ class Process:
     drain_signal: signal.Signals = signal.SIGTERM
     popen: subprocess.Popen[bytes] | None = field(default=None, init=False)
 
-    def start(self, working_directory: Path) -> None:
+    def launch(self) -> None:
         """Start in a session of its own, so that a terminal's Ctrl-C does not reach it."""
         keep_short(self.log)
         with self.log.open("ab") as log:
             self.popen = subprocess.Popen(
                 child(list(self.command)),
-                cwd=working_directory,
+                cwd=ROOT,
                 env=dict(self.environment),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -56,30 +56,43 @@ class Process:
         Raises:
             CrashedError: says how it ended and what it said last.
         """
-        if self.popen is None or self.popen.poll() is None:
-            return
-        code = self.popen.returncode
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
-        raise CrashedError(f"{self.name} {how}; its log is {self.log}{_last_words(self.log)}")
+        how = self.ended()
+        if how is not None:
+            raise CrashedError(f"{self.name} {how}; its log is {self.log}{last_words(self.log)}")
+
+    def ended(self) -> str | None:
+        """Say how the program ended, or None while it runs.
+
+        What it started is ended too: a web server's worker would serve on beside the next one's.
+        """
+        if self.popen is None:
+            return None
+        if self.popen.returncode is None:
+            options = os.WEXITED | os.WNOHANG | os.WNOWAIT
+            if os.waitid(os.P_PID, self.popen.pid, options) is None:
+                return None
+            # Before it is waited for: until then, no other session can be given its number.
+            for pid in _session(self.popen.pid):
+                _signal(pid, signal.SIGKILL)
+        return how_it_ended(self.popen.wait())
 
     def ask_to_end(self) -> None:
         """Ask the program to finish what it is doing and end."""
-        if self.popen is not None and self.popen.poll() is None:
+        if self.popen is not None and self.ended() is None:
             self.popen.send_signal(self.drain_signal)
 
     def wait(self, seconds: float) -> bool:
         """Wait for the end; returns whether it came in time."""
-        if self.popen is None:
-            return True
-        try:
-            self.popen.wait(seconds)
-        except subprocess.TimeoutExpired:
-            return False
+        deadline = time.monotonic() + seconds
+        while self.popen is not None and self.ended() is None:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.02)
         return True
 
     def kill(self) -> None:
         """End the program and whatever it started, now."""
-        if self.popen is None or self.popen.poll() is not None:
+        if self.popen is None or self.ended() is not None:
             return
         for number in (signal.SIGTERM, signal.SIGKILL):
             for pid in (*descendants(self.popen.pid), self.popen.pid):
@@ -117,6 +130,16 @@ def end_all(processes: Sequence[Process], *, seconds: float) -> None:
             process.kill()
 
 
+def last_words(log: Path) -> str:
+    """Return the last lines of a log, indented below a sentence; empty when there is none."""
+    try:
+        with log.open(errors="replace") as lines:
+            last = deque(lines, maxlen=_TAIL_LINES)
+    except OSError:
+        return ""
+    return "\n" + "".join(f"    {line}" for line in last).rstrip() if last else ""
+
+
 def _signal(pid: int, number: signal.Signals) -> None:
     try:
         os.kill(pid, number)
@@ -124,10 +147,15 @@ def _signal(pid: int, number: signal.Signals) -> None:
         return
 
 
-def _last_words(log: Path) -> str:
-    try:
-        with log.open(errors="replace") as lines:
-            last = deque(lines, maxlen=_TAIL_LINES)
-    except OSError:
-        return ""
-    return "\n" + "".join(f"    {line}" for line in last).rstrip() if last else ""
+def _session(leader: int) -> list[int]:
+    """Return the other processes of a session (Linux)."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            # The fourth field after the name, which may hold spaces (proc(5)).
+            session = int((process / "stat").read_text().rpartition(")")[2].split()[3])
+        except (OSError, IndexError):
+            continue
+        if session == leader and int(process.name) != leader:
+            found.append(int(process.name))
+    return found

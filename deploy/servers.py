@@ -50,6 +50,11 @@ def child(program: list[str], *, user: str | None = None) -> list[str]:
     return [sys.executable, "-I", str(ROOT / "deploy" / "child.py"), *as_user, "--", *program]
 
 
+def how_it_ended(code: int) -> str:
+    """Say what a return code means."""
+    return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
+
+
 class Server:
     """One server process with its folder; subclasses know the program."""
 
@@ -91,6 +96,18 @@ class Server:
         """
         self.prepare()
         self.port = self._remembered_port()
+        self.launch()
+        deadline = time.monotonic() + START_SECONDS
+        while not self.answers():
+            ended = self.ended() is not None
+            if ended or time.monotonic() > deadline:
+                self.stop()
+                how = "ended while starting" if ended else "does not answer"
+                raise ServerError(f"{self.name} {how}; see {self.log}")
+            time.sleep(0.05)
+
+    def launch(self) -> None:
+        """Start on the port that it has, without waiting until it answers."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 self.command(),
@@ -100,14 +117,16 @@ class Server:
                 # Ctrl-C in a terminal reaches only the process that supervises.
                 start_new_session=True,
             )
-        deadline = time.monotonic() + START_SECONDS
-        while not self.answers():
-            ended = self.process.poll() is not None
-            if ended or time.monotonic() > deadline:
-                self.stop()
-                how = "ended while starting" if ended else "does not answer"
-                raise ServerError(f"{self.name} {how}; see {self.log}")
-            time.sleep(0.05)
+
+    @property
+    def pid(self) -> int:
+        """Return the process id; it is that of the program itself."""
+        return self.process.pid if self.process is not None else 0
+
+    def ended(self) -> str | None:
+        """Say how the server ended, or None while it runs."""
+        code = self.process.poll() if self.process is not None else None
+        return None if code is None else how_it_ended(code)
 
     def stop(self, *, seconds: float = 30) -> None:
         """End the server kindly, then by force; harmless when it is not running."""
@@ -252,12 +271,17 @@ class Postgres(Server):
         return UNPRIVILEGED if os.geteuid() == 0 else None
 
     def _remove_stale_lock(self) -> None:
-        """Remove the lock of a server that is gone; its number may belong to another process now."""
+        """Remove the lock of a server that is gone, where its number belongs to another process now.
+
+        Otherwise PostgreSQL does it, which also sees whether children of that server still write.
+        """
         lock = self.folder / "postmaster.pid"
         try:
             pid = int(lock.read_text().split("\n", 1)[0])
             command = Path(f"/proc/{pid}/cmdline").read_bytes()
-        except (FileNotFoundError, ValueError):
+        except FileNotFoundError:
+            return
+        except ValueError:
             lock.unlink(missing_ok=True)
             return
         if str(self.folder).encode() not in command:

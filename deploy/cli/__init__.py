@@ -1,9 +1,10 @@
 """`stampede …`: the command line. Every command says in one sentence what went wrong, if it did.
 
 machine.py       up, demo               accounts.py   partner, key
-jobs.py          job, audit             quotas.py     quota
+jobs.py          job                    quotas.py     quota
 stamps.py        keys, design           checks.py     verify
 serials.py       serials                vouchers.py   voucher
+audits.py        audit
 surroundings.py  what every command stands on
 """
 
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from deploy.cli import accounts, checks, jobs, machine, quotas, serials, stamps, vouchers
+from deploy.cli import accounts, audits, checks, jobs, machine, quotas, serials, stamps, vouchers
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -47,7 +48,7 @@ for command in (
     quotas.quota,
     vouchers.voucher,
     jobs.job,
-    jobs.audit_command,
+    audits.audit_command,
     checks.verify,
     stamps.keys_command,
     stamps.design,

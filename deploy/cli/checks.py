@@ -1,6 +1,5 @@
 """`stampede verify`: the signatures of a file, or the QR codes of one."""
 
-import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -8,14 +7,21 @@ from typing import NoReturn
 
 import click
 
-from common.settings import data_dir_from_environment, env_file
+from common.settings import data_dir_from_environment
 from deploy import firststart, qr
-from deploy.cli.surroundings import TRUSTED, as_json, code_keys, print_json, said
+from deploy.cli.surroundings import (
+    TRUST_VARIABLE,
+    TRUSTED,
+    as_json,
+    certificates,
+    code_keys,
+    named_file,
+    print_json,
+    said,
+)
 from deploy.report import Report, look_up
 from workers.checking import UncheckableError, check
-from workers.trust import Trust
 
-TRUST_VARIABLE = "STAMPEDE_TRUST_ROOTS_FILE"
 TIMESTAMPS_VARIABLE = "STAMPEDE_TIMESTAMP_ROOTS_FILE"
 
 
@@ -72,17 +78,17 @@ def verify(
     if file is None:
         raise click.UsageError("name a FILE, or --qr WHAT")
     document = file.read_bytes()
-    trusted = _certificates(
-        trust or _named(TRUST_VARIABLE) or data_dir_from_environment() / TRUSTED, "--trust"
+    trusted = certificates(
+        trust or named_file(TRUST_VARIABLE) or data_dir_from_environment() / TRUSTED, "--trust"
     )
-    stamping = authorities or _named(TIMESTAMPS_VARIABLE)
+    stamping = authorities or named_file(TIMESTAMPS_VARIABLE)
     try:
         checked = check(
             document,
             trust_roots_pem=trusted,
             timestamp_roots_pem=None
             if stamping is None
-            else _certificates(stamping, "--trust-timestamps"),
+            else certificates(stamping, "--trust-timestamps"),
         )
     except UncheckableError as error:
         raise click.ClickException(f"{file} cannot be read as a PDF: {error}") from error
@@ -110,25 +116,3 @@ def _verify_codes(what: str, keys: Path, *, json_: bool) -> NoReturn:
             click.echo("")
         click.echo("good" if outcome.good else "NOT good")
     sys.exit(0 if outcome.good else 1)
-
-
-def _named(variable: str) -> Path | None:
-    """Return the file that a setting names, in the environment or in the settings file."""
-    named = os.environ.get(variable) or firststart.read_variables(env_file()).get(variable)
-    return Path(named) if named else None
-
-
-def _certificates(file: Path, option: str) -> bytes:
-    """Return a file of certificates, having seen that there are some.
-
-    Raises:
-        click.ClickException: there are none; names the option that brings others.
-    """
-    if not file.exists():
-        raise click.ClickException(f"no certificates in {file}; name some with {option}")
-    pem = file.read_bytes()
-    try:
-        Trust.from_pem(pem)
-    except ValueError as error:
-        raise click.ClickException(f"no certificate in PEM can be read from {file}") from error
-    return pem

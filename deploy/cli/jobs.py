@@ -1,6 +1,5 @@
-"""`stampede job` and `audit`: what became of one job, and what holds of them all."""
+"""`stampede job`: what became of one job."""
 
-import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
@@ -8,7 +7,6 @@ from uuid import UUID
 
 import click
 
-from common import audit
 from common.jobs import records
 from deploy.cli.surroundings import as_json, print_json, said, transaction
 
@@ -35,23 +33,6 @@ def job_show(job_id: UUID, json_: bool) -> None:
     for name, value in facts.items():
         for line in value if isinstance(value, list) else [value]:
             click.echo(f"{name:<20} {said(line)}")
-
-
-@click.command("audit")
-@as_json
-def audit_command(json_: bool) -> None:
-    """Check every invariant over the whole database. Ends with 1 where one does not hold."""
-    with transaction() as connection:
-        found = audit.audit(connection)
-    if json_:
-        print_json(found.as_json())
-    else:
-        for violation in found.violations:
-            click.echo(f"VIOLATED  {violation.rule}: {', '.join(violation.ids)}")
-        click.echo(
-            f"{found.jobs} jobs, {len(found.violations)} of {len(audit.RULES)} rules violated"
-        )
-    sys.exit(1 if found.violations else 0)
 
 
 def _plain(value: Any) -> Any:

@@ -16,9 +16,12 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 from common import database
 from common.codes import PublishedKeys
 from common.settings import Settings, env_file
+from deploy import firststart
+from workers.trust import Trust
 
 S = TypeVar("S", bound=Settings)
 TRUSTED = Path("keys/specimen/root.crt.pem")
+TRUST_VARIABLE = "STAMPEDE_TRUST_ROOTS_FILE"
 as_json = click.option("--json", "json_", is_flag=True, help="Print one JSON object at the end.")
 
 
@@ -30,6 +33,28 @@ def code_keys(file: Path) -> PublishedKeys:
         raise click.ClickException(f"no keys in {file}; name some with --keys") from error
     except ValueError as error:
         raise click.ClickException(f"{file} cannot be used: {error}") from error
+
+
+def named_file(variable: str) -> Path | None:
+    """Return the file that a setting names, in the environment or in the settings file."""
+    named = os.environ.get(variable) or firststart.read_variables(env_file()).get(variable)
+    return Path(named) if named else None
+
+
+def certificates(file: Path, option: str) -> bytes:
+    """Return a file of certificates, having seen that there are some.
+
+    Raises:
+        click.ClickException: there are none; names the option that brings others.
+    """
+    if not file.exists():
+        raise click.ClickException(f"no certificates in {file}; name some with {option}")
+    pem = file.read_bytes()
+    try:
+        Trust.from_pem(pem)
+    except ValueError as error:
+        raise click.ClickException(f"no certificate in PEM can be read from {file}") from error
+    return pem
 
 
 def settings() -> Settings:

@@ -157,7 +157,11 @@ def commands_work(data: Path, stamped: Path, job: str) -> None:
     assert shown["placements"] == [shown["placement"]]
     audited = stampede(data, "audit", "--json")
     assert audited.returncode == 0
-    assert json.loads(audited.stdout) == {"jobs": 1, "violations": []}
+    found = json.loads(audited.stdout)
+    assert (found["jobs"], found["violations"]) == (1, [])
+    files = stampede(data, "audit", "--json", "--documents", "--verify")
+    assert files.returncode == 0, files.stderr
+    assert json.loads(files.stdout)["documents"] == {"jobs": 1, "files": 1}
 
 
 def test_two_copies_run_beside_each_other(start: Start, tmp_path: Path) -> None:
@@ -167,17 +171,6 @@ def test_two_copies_run_beside_each_other(start: Start, tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
     first.end()
     assert httpx.get(f"{second.url}/readyz").status_code == 200
-
-
-def test_a_child_that_is_killed_ends_the_copy_with_one_sentence(start: Start) -> None:
-    running = start().wait_ready()
-    stamp = next(
-        line.split() for line in running.said().splitlines() if line.startswith("    stamp ")
-    )
-    os.kill(int(stamp[2]), signal.SIGKILL)
-    assert running.process.wait(60) == 1
-    assert "stamp was killed by SIGKILL; its log is" in running.said()
-    assert gone(running.data)
 
 
 def test_a_supervisor_that_is_killed_leaves_nothing_and_the_next_start_works(start: Start) -> None:
