@@ -117,7 +117,8 @@ def document(app: Flask, public_url: str) -> dict[str, Any]:
                     "type": "http",
                     "scheme": "bearer",
                     "description": "An API key, `sk_test_…` or `sk_live_…`. Test keys stamp "
-                    "specimens, cost nothing and never touch live quota.",
+                    "specimens, cost nothing and never touch live quota. `sk_ops_…` is an operator's "
+                    "key: it tops up quota and submits nothing.",
                 },
                 "voucher": {
                     "type": "http",
@@ -255,12 +256,8 @@ def _problem_answers(operation: Operation) -> dict[str, Any]:
     """Return the problem answers by status, each naming its codes."""
     codes = [*operation.problems, Code.SERVICE_UNAVAILABLE, Code.INTERNAL_ERROR]
     if operation.needs_key:
-        codes = [Code.KEY_MISSING, Code.KEY_INVALID, Code.KEY_REVOKED, *codes]
-        codes += (
-            [Code.VOUCHER_INVALID, Code.TOO_MANY_ATTEMPTS]
-            if operation.takes_vouchers
-            else [Code.FORBIDDEN]
-        )
+        codes = [Code.KEY_MISSING, Code.KEY_INVALID, Code.KEY_REVOKED, Code.FORBIDDEN, *codes]
+        codes += [Code.VOUCHER_INVALID, Code.TOO_MANY_ATTEMPTS] if operation.takes_vouchers else []
     by_status: dict[int, list[Code]] = {}
     for code in codes:
         by_status.setdefault(PROBLEMS[code].status, []).append(code)

@@ -7,12 +7,13 @@ the same idempotency key and gets the answer that was kept.
 
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from uuid import UUID
 
 import orjson
 from sqlalchemy import Connection
 
-from common import documents, idempotency, jobs, lanes, ledger
+from common import documents, jobs, lanes, ledger
 from common.idempotency import Answer, Keyed
 from common.identifiers import new_id
 from common.jobs import NewJob, State
@@ -24,6 +25,7 @@ from common.receipts import Arrival
 from common.telemetry import ACCEPTED, about, logger
 from common.vouchers import spending
 from common.vouchers.spending import Holder
+from web import once
 from web.api.intake import Submission
 from web.api.representations import job_json
 from web.parts import parts
@@ -31,23 +33,19 @@ from web.parts import parts
 log = logger(__name__)
 
 
-def submit(caller: Caller, submission: Submission, key: str | None) -> tuple[Answer, bool]:
+def submit(caller: Caller, submission: Submission, keyed: Keyed | None) -> tuple[Answer, bool]:
     """Accept a submission, or return what was answered to the same request before.
 
     Returns:
         The answer, and whether it is a replay.
 
     Raises:
-        ProblemError: `quota_too_small`, `voucher_expired`, `voucher_void`,
-            `idempotency_key_invalid`, `idempotency_key_reused`, `idempotency_key_in_use`; nothing
-            is stored or charged then.
+        ProblemError: `quota_too_small`, `voucher_expired`, `voucher_void`, `idempotency_key_reused`,
+            `idempotency_key_in_use`; nothing is stored or charged then.
     """
-    keyed = None if key is None else Keyed(caller.account_id, key, submission.fingerprint())
-    if keyed is not None:
-        with parts().database.transaction() as connection:
-            earlier = idempotency.earlier_answer(connection, keyed)
-        if earlier is not None:
-            return earlier, True
+    earlier = once.earlier(keyed)
+    if earlier is not None:
+        return earlier, True
     if isinstance(caller, Holder):
         caller.require_spendable()
     job_id = new_id()
@@ -64,16 +62,16 @@ def _accept(
     shared.documents.put(stored, submission.document)
     entry = shared.pace.enter(_lanes(caller))
     job = _new_job(caller, submission, job_id, arrived_at, entry)
+    waiting: list[UUID] = []
     try:
-        with shared.database.transaction() as connection:
-            answer, replay, waits = _commit(connection, caller, job, entry, keyed)
+        answer, replay = once.do(keyed, partial(_commit, caller, job, entry, waiting))
     except ProblemError:
         _undo(stored, entry)
         raise
     if replay:
         _undo(stored, entry)
         return answer, True
-    if waits:
+    if waiting:
         # It is in no lane yet: upkeep sends it there when it has its serials.
         shared.pace.leave(entry.lane, taken_up=False)
         ACCEPTED.labels(caller.mode, entry.lane).inc()
@@ -90,17 +88,13 @@ def _accept(
 
 
 def _commit(
-    connection: Connection, caller: Caller, job: NewJob, entry: Entry, keyed: Keyed | None
-) -> tuple[Answer, bool, bool]:
+    caller: Caller, job: NewJob, entry: Entry, waiting: list[UUID], connection: Connection
+) -> Answer:
     """Do all that the acceptance is, in the caller's transaction.
 
-    Returns:
-        The answer, whether it is a replay, and whether the job waits for serials.
+    Args:
+        waiting: takes the job's id when it waits for serials.
     """
-    if keyed is not None:
-        earlier = idempotency.begin(connection, keyed)
-        if earlier is not None:
-            return earlier, True, False
     if isinstance(caller, Holder):
         spending.require_spendable_until_commit(connection, caller)
     (serials,) = jobs.accept(
@@ -109,8 +103,11 @@ def _commit(
         publish_after_seconds=parts().settings.republish_seconds,
         supply=parts().supply,
     )
-    wait = entry.wait if serials else HELD_UP
-    answer = Answer(
+    wait = entry.wait
+    if not serials:
+        wait = HELD_UP
+        waiting.append(job.id)
+    return Answer(
         202,
         {
             "Location": f"/v1/jobs/{job.id}",
@@ -119,9 +116,6 @@ def _commit(
         | _stamps_left(connection, caller),
         orjson.dumps(job_json(_as_accepted(job, serials), wait) | {"receipt": job.receipt}),
     )
-    if keyed is not None:
-        idempotency.keep(connection, keyed, answer)
-    return answer, False, not serials
 
 
 def _stamps_left(connection: Connection, caller: Caller) -> dict[str, str]:
