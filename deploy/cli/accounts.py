@@ -54,7 +54,7 @@ def key_issue(name: str | None, mode: str | None, operator: bool, label: str) ->
 @key.command("list")
 @click.option("--partner", "name", help="Only keys of this partner.")
 def key_list(name: str | None) -> None:
-    """List keys: id, first characters, whose, label, when made, when revoked."""
+    """List keys, with whose they are and since when."""
     with transaction() as connection:
         owner = None if name is None else find_partner(connection, name).id
         found = partners.list_keys(connection, partner_id=owner)

@@ -99,7 +99,7 @@ def create() -> Response:
     """Accept a document."""
     asking = caller(vouchers=True)
     submission = intake.read_submission(max_bytes=parts().settings.max_document_bytes)
-    keyed = once.keyed(asking.account_id, submission.fingerprint())
+    keyed = once.keyed(asking.account_id, submission.facts.fingerprint())
     answer, replay = submitting.submit(asking, submission, keyed)
     return once.response(answer, replay=replay)
 

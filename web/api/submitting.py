@@ -26,7 +26,7 @@ from common.telemetry import ACCEPTED, about, logger
 from common.vouchers import spending
 from common.vouchers.spending import Holder
 from web import once
-from web.api.intake import Submission
+from web.api.intake import Facts, Submission
 from web.api.representations import job_json
 from web.parts import parts
 
@@ -61,7 +61,7 @@ def _accept(
     stored = documents.original_key(job_id)
     shared.documents.put(stored, submission.document)
     entry = shared.pace.enter(_lanes(caller))
-    job = _new_job(caller, submission, job_id, arrived_at, entry)
+    job = new_job(caller, submission.facts, job_id, arrived_at, entry)
     waiting: list[UUID] = []
     try:
         answer, replay = once.do(keyed, partial(_commit, caller, job, entry, waiting))
@@ -114,7 +114,7 @@ def _commit(
             "Retry-After": str(wait.retry_after),
         }
         | _stamps_left(connection, caller),
-        orjson.dumps(job_json(_as_accepted(job, serials), wait) | {"receipt": job.receipt}),
+        orjson.dumps(job_json(as_accepted(job, serials), wait) | {"receipt": job.receipt}),
     )
 
 
@@ -139,18 +139,19 @@ def _undo(stored: str, entry: Entry) -> None:
     parts().pace.leave(entry.lane, taken_up=False)
 
 
-def _new_job(
-    caller: Caller, submission: Submission, job_id: UUID, arrived_at: datetime, entry: Entry
+def new_job(
+    caller: Caller, facts: Facts, job_id: UUID, arrived_at: datetime, entry: Entry
 ) -> NewJob:
-    fields = submission.fields
+    """Return the job that is about to be accepted, with its receipt."""
+    fields = facts.fields
     placements = fields.placements()
     receipt = parts().receipts.sign(
         Arrival(
             job_id=job_id,
             arrived_at=arrived_at,
             mode=caller.mode,
-            document_sha256=submission.sha256,
-            document_bytes=len(submission.document),
+            document_sha256=facts.sha256,
+            document_bytes=facts.length,
             external_reference=fields.external_reference,
             stamps=len(placements),
         )
@@ -165,15 +166,15 @@ def _new_job(
         placements=placements,
         external_reference=fields.external_reference,
         metadata=fields.metadata,
-        document_name=submission.name,
-        document_bytes=len(submission.document),
-        document_sha256=submission.sha256,
+        document_name=facts.name,
+        document_bytes=facts.length,
+        document_sha256=facts.sha256,
         accepted_at=arrived_at,
         receipt=receipt,
     )
 
 
-def _as_accepted(job: NewJob, serials: list[str]) -> JobRecord:
+def as_accepted(job: NewJob, serials: list[str]) -> JobRecord:
     """Return the job as it stands at its acceptance, without asking the database again."""
     return JobRecord(
         id=job.id,
