@@ -122,6 +122,18 @@ RULES: dict[str, str] = {
         having count(e.id) <> (case when j.state in ('stamped', 'failed', 'cancelled')
                                     then 1 else 0 end)
             or bool_or(e.type <> 'job.' || j.state)""",
+    "a batch has as many jobs as it says, all of its account": """
+        select b.id from batches b left join jobs j on j.batch_id = b.id group by b.id
+        having count(j.id) <> b.total or bool_or(j.account_id <> b.account_id)""",
+    "a batch is finished once all its jobs have ended, and told of exactly then": """
+        select b.id from batches b left join events e
+            on e.batch_id = b.id and e.type = 'batch.finished'
+        where (b.finished_at is not null) <> (e.id is not null)
+           or b.finished_at is not null and exists (
+               select from jobs j where j.batch_id = b.id and j.finished_at is null)""",
+    "no ended batch is forgotten": """
+        select b.id from batches b join jobs j on j.batch_id = b.id where b.finished_at is null
+        group by b.id having bool_and(j.finished_at < now() - interval '15 minutes')""",
     "no lease is forgotten": """
         select id from jobs where state = 'stamping' and lease_until < now() - interval '15 minutes'
         """,

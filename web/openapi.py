@@ -13,6 +13,7 @@ from pydantic.json_schema import models_json_schema
 
 from common.problems import PROBLEMS, Code
 from web.answers import JSON, PROBLEM_JSON
+from web.api.intake import MULTIPART
 
 VERSION = "1.0.0"
 _REFERENCE = "#/components/schemas/{model}"
@@ -64,7 +65,7 @@ class Operation:
 
 
 _HEADER_TEXTS = {
-    "Location": "Address of the job.",
+    "Location": "Address of what was made.",
     "Retry-After": "Seconds after which to ask again.",
     "ETag": "Validator for If-None-Match.",
     "Idempotent-Replayed": "`true` when this is the kept answer to the same request.",
@@ -165,7 +166,7 @@ def _operation(operation: Operation, endpoint: str, arguments: set[str]) -> dict
         described["requestBody"] = {
             "required": True,
             "content": {
-                content_type: _body(model, operation.files)
+                content_type: _body(content_type, model, operation.files)
                 for content_type, model in operation.body.items()
             },
         }
@@ -203,12 +204,14 @@ def _query_parameters(model: type[BaseModel] | None) -> list[dict[str, Any]]:
     return parameters
 
 
-def _body(model: type[BaseModel] | None, files: Sequence[str]) -> dict[str, Any]:
+def _body(content_type: str, model: type[BaseModel] | None, files: Sequence[str]) -> dict[str, Any]:
     """Return a body's schema and, for the parts of a form, how those travel that are no plain texts."""
     schema = _body_schema(model, files)
+    if content_type != MULTIPART or model is None:
+        return {"schema": schema}
     encoding = {
         name: {"contentType": JSON}
-        for name, part in schema.get("properties", {}).items()
+        for name, part in model.model_json_schema().get("properties", {}).items()
         if part.get("type") in _AS_JSON_TEXT
     }
     return {"schema": schema} | ({"encoding": encoding} if encoding else {})

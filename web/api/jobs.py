@@ -14,7 +14,7 @@ from common.documents import MissingDocumentError
 from common.idempotency import Answer
 from common.jobs import Changed, State, records
 from common.jobs.records import JobRecord
-from common.pace import HELD_UP, UNKNOWN, Wait
+from common.pace import UNKNOWN
 from common.problems import JOB_FAILURES, Code, ProblemError
 from common.telemetry import about, logger
 from web import once
@@ -22,7 +22,7 @@ from web.answers import field_problem, json_answer, with_validator
 from web.api import intake, submitting
 from web.api.fields import JobFields, Line
 from web.api.intake import MULTIPART, PDF
-from web.api.representations import AcceptedJob, Job, JobPage, job_json, stamped_name
+from web.api.representations import AcceptedJob, Job, JobPage, job_json, stamped_name, wait_of
 from web.callers import caller
 from web.openapi import Answers, Operation, described
 from web.parts import parts
@@ -139,7 +139,7 @@ def list_jobs() -> Response:
     return json_answer(
         {
             "object": "list",
-            "data": [job_json(job, _wait(job)) for job in page.jobs],
+            "data": [job_json(job, wait_of(job)) for job in page.jobs],
             "next_cursor": page.next_cursor,
         }
     )
@@ -164,7 +164,7 @@ def list_jobs() -> Response:
 def show(job_id: str) -> Response:
     """Return one job."""
     job = _own(job_id)
-    wait = _wait(job)
+    wait = wait_of(job)
     response = with_validator(json_answer(job_json(job, wait)))
     if job.state not in jobs.FINAL:
         response.headers["Retry-After"] = str(wait.retry_after)
@@ -243,7 +243,7 @@ def stamped_file(job: JobRecord) -> Response:
         ProblemError: `document_not_ready`.
     """
     if job.result_key is None or job.result_sha256 is None:
-        headers = {"Retry-After": str(_wait(job).retry_after)}
+        headers = {"Retry-After": str(wait_of(job).retry_after)}
         raise ProblemError(
             Code.DOCUMENT_NOT_READY,
             facts={"state": job.state},
@@ -303,11 +303,3 @@ def _id(job_id: str) -> UUID:
         return UUID(job_id)
     except ValueError as error:
         raise ProblemError(Code.NOT_FOUND) from error
-
-
-def _wait(job: JobRecord) -> Wait:
-    if job.state is not State.QUEUED:
-        return UNKNOWN
-    if job.waiting_for is not None:
-        return HELD_UP
-    return parts().pace.wait(job.lane, job.ticket)

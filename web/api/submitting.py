@@ -140,7 +140,12 @@ def _undo(stored: str, entry: Entry) -> None:
 
 
 def new_job(
-    caller: Caller, facts: Facts, job_id: UUID, arrived_at: datetime, entry: Entry
+    caller: Caller,
+    facts: Facts,
+    job_id: UUID,
+    arrived_at: datetime,
+    entry: Entry,
+    batch_id: UUID | None = None,
 ) -> NewJob:
     """Return the job that is about to be accepted, with its receipt."""
     fields = facts.fields
@@ -171,6 +176,7 @@ def new_job(
         document_sha256=facts.sha256,
         accepted_at=arrived_at,
         receipt=receipt,
+        batch_id=batch_id,
     )
 
 
@@ -200,6 +206,7 @@ def as_accepted(job: NewJob, serials: list[str]) -> JobRecord:
         problem_code=None,
         problem_facts={},
         receipt=job.receipt,
+        batch_id=job.batch_id,
         accepted_at=job.accepted_at,
         started_at=None,
         finished_at=None,
