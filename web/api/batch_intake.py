@@ -103,7 +103,7 @@ def read_batch(settings: WebSettings) -> BatchSubmission:
             name = one.get("document")
             said = {"document": name if isinstance(name, str) else None, "job": number}
             errors.append(said | problem_member(error))
-    for name in documents.keys() - named.keys():
+    for name in (name for name in documents if name not in named):
         stray = ProblemError(Code.FIELD_UNKNOWN, "no job names this part")
         errors.append({"document": name, "job": None} | problem_member(stray))
     if errors:
@@ -134,7 +134,10 @@ def _reference(form: Any) -> str | None:
     if strangers:
         raise ProblemError(
             Code.FIELD_UNKNOWN,
-            f"unknown: {', '.join(strangers)}; a document is a part with a file name"[:300],
+            # A part may even come without a name.
+            f"unknown: {', '.join(map(str, strangers))}; a document is a part with a file name"[
+                :300
+            ],
         )
     for name in form:
         if len(form.getlist(name)) > 1:

@@ -204,7 +204,7 @@ def _read_form(max_bytes: int) -> tuple[bytes, str | None, MultiDict[str, str]]:
         raise _too_large(max_bytes) from error
     strangers = [name for name in files if name != DOCUMENT_PART]
     if strangers:
-        raise ProblemError(Code.FIELD_UNKNOWN, f"unknown: {', '.join(strangers)}"[:300])
+        raise ProblemError(Code.FIELD_UNKNOWN, f"unknown: {', '.join(map(str, strangers))}"[:300])
     sent = files.getlist(DOCUMENT_PART)
     if not sent:
         raise ProblemError(Code.DOCUMENT_MISSING)
