@@ -35,7 +35,7 @@ class NewEndpoint(BaseModel):
 
 
 class WebhookEndpoint(BaseModel):
-    """An endpoint that is told of `job.stamped`, `job.failed`, `job.cancelled` and `job.upgraded`."""
+    """An endpoint that is told how jobs ended, of `job.upgraded` and of `batch.finished`."""
 
     id: UUID
     url: str
