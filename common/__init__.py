@@ -1,6 +1,7 @@
 """The ground floor: the domain, and the words that web and workers share.
 
     jobs/            the job: its states, and the ways from one to the next; reading jobs
+    batches.py       jobs that came together           cursors.py              pages of what is ordered by id
     placements.py    where its stamps are wanted       levels.py, upgrades.py  what its signature brings along
     accounts.py, ledger.py, statements.py              who owns jobs and stamps, and double entry of these
     quota_notices.py                                   who is told that stamps run low

@@ -156,6 +156,18 @@ OTHER_RULES: dict[str, str] = {
         select distinct v.account_id from vouchers v join ledger_entries e
             on e.account_id = v.account_id and e.kind = 'hold'
         where e.at > least(v.voided_at, v.expires_at) + interval '2 minutes'""",
+    "a batch has as many jobs as it says, all of its account": """
+        select b.id from batches b left join jobs j on j.batch_id = b.id group by b.id
+        having count(j.id) <> b.total or bool_or(j.account_id <> b.account_id)""",
+    "a batch is finished once all its jobs have ended, and told of exactly then": """
+        select b.id from batches b left join events e
+            on e.batch_id = b.id and e.type = 'batch.finished'
+        where (b.finished_at is not null) <> (e.id is not null)
+           or b.finished_at is not null and exists (
+               select from jobs j where j.batch_id = b.id and j.finished_at is null)""",
+    "no ended batch is forgotten": """
+        select b.id from batches b join jobs j on j.batch_id = b.id where b.finished_at is null
+        group by b.id having bool_and(j.finished_at < now() - interval '15 minutes')""",
 }
 
 # Each rule as a query by itself, for whoever asks one alone.

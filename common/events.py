@@ -14,13 +14,14 @@ from common.identifiers import new_id
 
 
 class EventType(StrEnum):
-    """The names of what can happen: to a job, to a partner's quota, or to the stock of serials."""
+    """What can happen: to a job, a batch of them, a partner's quota, or to the stock of serials."""
 
     ACCEPTED = "job.accepted"
     STAMPED = "job.stamped"
     FAILED = "job.failed"
     CANCELLED = "job.cancelled"
     UPGRADED = "job.upgraded"
+    BATCH_FINISHED = "batch.finished"
     QUOTA_LOW = "quota.low"
     # Of no job and no partner: for whoever runs the service.
     SERIALS_LOW = "serials.low"
@@ -32,7 +33,7 @@ TOLD_BY_WEBHOOK = frozenset(set(EventType) - {EventType.ACCEPTED})
 
 @dataclass(frozen=True, slots=True)
 class Happened:
-    """One event, before it is recorded; those of a job have a job and a partner."""
+    """One event, before it is recorded; those of a job or a batch have it and a partner."""
 
     type: EventType
     job_id: UUID | None
@@ -40,6 +41,7 @@ class Happened:
     mode: str
     # What the receiver is told beside the ids: JSON values, no personal data.
     data: Mapping[str, Any]
+    batch_id: UUID | None = None
 
 
 def record(connection: Connection, happened: Happened) -> list[UUID]:
@@ -57,11 +59,12 @@ def record_all(connection: Connection, happened: Sequence[Happened]) -> list[UUI
     ids = [new_id() for _ in happened]
     connection.execute(
         text(
-            "insert into events (id, partner_id, mode, type, job_id, payload)"
-            " select id, partner_id, mode, type, job_id, cast(payload as jsonb) from unnest("
+            "insert into events (id, partner_id, mode, type, job_id, batch_id, payload)"
+            " select id, partner_id, mode, type, job_id, batch_id, cast(payload as jsonb) from unnest("
             "cast(:ids as uuid[]), cast(:partners as uuid[]), cast(:modes as text[]),"
-            " cast(:types as text[]), cast(:jobs as uuid[]), cast(:payloads as text[]))"
-            " as happened (id, partner_id, mode, type, job_id, payload)"
+            " cast(:types as text[]), cast(:jobs as uuid[]), cast(:batches as uuid[]),"
+            " cast(:payloads as text[]))"
+            " as happened (id, partner_id, mode, type, job_id, batch_id, payload)"
         ),
         {
             "ids": ids,
@@ -69,6 +72,7 @@ def record_all(connection: Connection, happened: Sequence[Happened]) -> list[UUI
             "modes": [str(one.mode) for one in happened],
             "types": [str(one.type) for one in happened],
             "jobs": [one.job_id for one in happened],
+            "batches": [one.batch_id for one in happened],
             "payloads": [orjson.dumps(dict(one.data)).decode() for one in happened],
         },
     )
@@ -106,6 +110,9 @@ def message(
         if type in (EventType.STAMPED, EventType.UPGRADED):
             links["document"] = f"{public_url}/v1/jobs/{job_id}/document"
         data = {"job_id": str(job_id), **payload, "links": links}
+    elif type == EventType.BATCH_FINISHED:
+        batch = f"{public_url}/v1/batches/{payload['batch_id']}"
+        data["links"] = {"batch": batch, "jobs": f"{batch}/jobs"}
     return orjson.dumps(
         {
             "type": type,

@@ -6,6 +6,7 @@ is still being worked on. The answer is kept in the transaction of what it answe
 """
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from uuid import UUID
@@ -16,6 +17,8 @@ from sqlalchemy import Connection, text
 from common.problems import Code, ProblemError
 
 MAX_LENGTH = 255
+# A string of structured fields without its quotes (RFC 9651, 3.3.3).
+_QUOTED = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,20 @@ class Keyed:
         """Refuse a key that is empty, too long or not printable ASCII."""
         if not 1 <= len(self.key) <= MAX_LENGTH or not all(" " <= c <= "~" for c in self.key):
             raise ProblemError(Code.IDEMPOTENCY_KEY_INVALID)
+
+
+def key_of(header: str) -> str:
+    """Return the key that a header carries: `"…"`, as the draft writes it, or the same without quotes.
+
+    Raises:
+        ProblemError: `idempotency_key_invalid`, for quotes that do not end where the header does.
+    """
+    if not header.startswith('"'):
+        return header
+    quoted = _QUOTED.fullmatch(header)
+    if quoted is None:
+        raise ProblemError(Code.IDEMPOTENCY_KEY_INVALID)
+    return re.sub(r'\\(["\\])', r"\1", quoted[1])
 
 
 def earlier_answer(connection: Connection, request: Keyed) -> Answer | None:

@@ -164,6 +164,27 @@ class Pace:
         pace = LanePace(ticket, int(served or 0), _whole(interval), _whole(service))
         return Entry(lanes[index], ticket, pace.wait(ticket))
 
+    def enter_several(self, lane: str, count: int) -> list[Entry]:
+        """Give so many tickets of one lane, one behind the other; without Valkey none."""
+        try:
+            with self._client.pipeline() as both:
+                both.hincrby(_key(lane), "accepted", count)
+                both.hmget(_key(lane), "served", "interval_us", "service_us")
+                last, (served, interval, service) = both.execute()
+        except _UNREACHABLE:
+            return [Entry(lane, None, UNKNOWN)] * count
+        pace = LanePace(last, int(served or 0), _whole(interval), _whole(service))
+        return [
+            Entry(lane, ticket, pace.wait(ticket)) for ticket in range(last - count + 1, last + 1)
+        ]
+
+    def withdraw(self, lane: str, count: int) -> None:
+        """Note that so many tickets of a lane came to nothing."""
+        try:
+            self._client.hincrby(_key(lane), "served", count)
+        except _UNREACHABLE:
+            return
+
     def leave(self, lane: str, *, taken_up: bool) -> None:
         """Note that a job left the lane's queue, for a worker or because it was cancelled."""
         self._ask(lambda: self._leave(keys=[_key(lane)], args=[_SMOOTHING, int(taken_up)]))

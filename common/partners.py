@@ -1,8 +1,14 @@
-"""Partners and their API keys."""
+"""Partners, and the API keys of partners and operators.
+
+A partner's key acts for the partner in one mode. An operator's key acts for whoever runs the
+service: it tops up quota, and submits nothing.
+"""
 
 import hashlib
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
@@ -49,6 +55,27 @@ class Caller:
     key_id: UUID
     # The owner of all that is done with the key: the partner's account of this mode.
     account_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """Whoever runs the service, as an operator's key says; the label is who did what."""
+
+    key_id: UUID
+    label: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyRecord:
+    """A key as a list shows it; `partner` and `mode` are none for an operator's."""
+
+    id: UUID
+    hint: str
+    partner: str | None
+    mode: Mode | None
+    label: str
+    created_at: datetime
+    revoked_at: datetime | None
 
 
 class UnknownPartnerError(LookupError):
@@ -99,17 +126,45 @@ def find_by_name(connection: Connection, name: str) -> Partner:
     return Partner(found, name)
 
 
+def find(connection: Connection, wanted: str) -> Partner:
+    """Return the partner of this id or name.
+
+    Raises:
+        UnknownPartnerError: there is none.
+    """
+    try:
+        partner_id = UUID(wanted)
+    except ValueError:
+        return find_by_name(connection, wanted)
+    name = connection.execute(
+        text("select name from partners where id = :id"), {"id": partner_id}
+    ).scalar_one_or_none()
+    return find_by_name(connection, wanted) if name is None else Partner(partner_id, name)
+
+
 def issue_key(connection: Connection, *, partner_id: UUID, mode: Mode, label: str) -> IssuedKey:
-    """Make a key of 256 random bits; the secret can never be read again."""
-    secret = f"sk_{mode}_{secrets.token_urlsafe(32)}"
+    """Make a partner's key of 256 random bits; the secret can never be read again."""
+    return _issue(connection, f"sk_{mode}_", label, partner_id=partner_id, mode=mode)
+
+
+def issue_operator_key(connection: Connection, *, label: str) -> IssuedKey:
+    """Make an operator's key of 256 random bits; the secret can never be read again."""
+    return _issue(connection, "sk_ops_", label, partner_id=None, mode=None)
+
+
+def _issue(
+    connection: Connection, prefix: str, label: str, *, partner_id: UUID | None, mode: Mode | None
+) -> IssuedKey:
+    secret = prefix + secrets.token_urlsafe(32)
     key_id = new_id()
     connection.execute(
         text(
-            "insert into api_keys (id, partner_id, mode, digest, hint, label)"
-            " values (:id, :partner_id, :mode, :digest, :hint, :label)"
+            "insert into api_keys (id, scope, partner_id, mode, digest, hint, label)"
+            " values (:id, :scope, :partner_id, :mode, :digest, :hint, :label)"
         ),
         {
             "id": key_id,
+            "scope": "operator" if partner_id is None else "partner",
             "partner_id": partner_id,
             "mode": mode,
             "digest": _digest(secret),
@@ -118,6 +173,22 @@ def issue_key(connection: Connection, *, partner_id: UUID, mode: Mode, label: st
         },
     )
     return IssuedKey(key_id, secret)
+
+
+def list_keys(connection: Connection, *, partner_id: UUID | None = None) -> Sequence[KeyRecord]:
+    """Return the keys of a partner, or all there are, oldest first."""
+    rows = connection.execute(
+        text(
+            "select k.id, k.hint, p.name as partner, k.mode, k.label, k.created_at, k.revoked_at"
+            " from api_keys k left join partners p on p.id = k.partner_id"
+            " where cast(:partner_id as uuid) is null or k.partner_id = :partner_id order by k.id"
+        ),
+        {"partner_id": partner_id},
+    )
+    return [
+        KeyRecord(**dict(row._mapping) | {"mode": None if row.mode is None else Mode(row.mode)})
+        for row in rows
+    ]
 
 
 def revoke_key(connection: Connection, key_id: UUID) -> None:
@@ -134,7 +205,7 @@ def revoke_key(connection: Connection, key_id: UUID) -> None:
         raise UnknownKeyError(str(key_id))
 
 
-def authenticate(connection: Connection, secret: str) -> Caller:
+def authenticate(connection: Connection, secret: str) -> Caller | Operator:
     """Return whom a key belongs to.
 
     Raises:
@@ -142,9 +213,9 @@ def authenticate(connection: Connection, secret: str) -> Caller:
     """
     row = connection.execute(
         text(
-            "select k.id, k.partner_id, k.mode, k.revoked_at, a.id as account_id from api_keys k"
-            " join accounts a on a.partner_id = k.partner_id and a.mode = k.mode"
-            " and a.kind = 'partner' where k.digest = :digest"
+            "select k.id, k.partner_id, k.mode, k.label, k.revoked_at, a.id as account_id"
+            " from api_keys k left join accounts a on a.partner_id = k.partner_id"
+            " and a.mode = k.mode and a.kind = 'partner' where k.digest = :digest"
         ),
         {"digest": _digest(secret)},
     ).one_or_none()
@@ -152,6 +223,8 @@ def authenticate(connection: Connection, secret: str) -> Caller:
         raise ProblemError(Code.KEY_INVALID)
     if row.revoked_at is not None:
         raise ProblemError(Code.KEY_REVOKED)
+    if row.partner_id is None:
+        return Operator(row.id, row.label)
     return Caller(row.partner_id, Mode(row.mode), row.id, row.account_id)
 
 

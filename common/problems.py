@@ -66,10 +66,16 @@ class Code(StrEnum):
     FIELD_NOT_FOUND = "field_not_found"
     FIELD_NOT_EMPTY = "field_not_empty"
     FIELD_UNUSABLE = "field_unusable"
+    # A batch
+    BATCH_REFUSED = "batch_refused"
+    BATCH_TOO_LARGE = "batch_too_large"
     # The job
     QUOTA_TOO_SMALL = "quota_too_small"
     JOB_NOT_CANCELLABLE = "job_not_cancellable"
     DOCUMENT_NOT_READY = "document_not_ready"
+    # Quota
+    PARTNER_UNKNOWN = "partner_unknown"
+    REFERENCE_REUSED = "reference_reused"
     # Webhooks
     WEBHOOK_URL_REFUSED = "webhook_url_refused"
     # The service itself
@@ -251,6 +257,16 @@ PROBLEMS: dict[Code, Problem] = {
         "This field of the document cannot carry the stamp ('reason' says why). Name another or say where.",
         "Isian ini tidak dapat memuat meterai (sebabnya di 'reason'). Pilih isian lain atau letaknya.",
     ),
+    Code.BATCH_REFUSED: Problem(
+        422,
+        "The batch was not taken, because not all of it can be: 'errors' names each and says why.",
+        "Kiriman tidak diterima karena ada bagian yang tidak dapat diproses; lihat 'errors'.",
+    ),
+    Code.BATCH_TOO_LARGE: Problem(
+        413,
+        "The batch has more documents or bytes than one may have. Send it in several batches.",
+        "Kiriman melebihi jumlah dokumen atau ukuran yang diizinkan. Bagi menjadi beberapa kiriman.",
+    ),
     Code.QUOTA_TOO_SMALL: Problem(
         402,
         "The quota is too small for this request. Top up and send it again.",
@@ -265,6 +281,14 @@ PROBLEMS: dict[Code, Problem] = {
         409,
         "There is no stamped document: the job is not stamped. See its state.",
         "Belum ada dokumen bermeterai: pekerjaan belum selesai. Lihat statusnya.",
+    ),
+    Code.PARTNER_UNKNOWN: Problem(
+        422, "There is no partner of this id or name.", "Tidak ada mitra dengan id atau nama ini."
+    ),
+    Code.REFERENCE_REUSED: Problem(
+        409,
+        "This reference was used before, for something else. Nothing was changed.",
+        "Referensi ini sudah dipakai untuk hal lain. Tidak ada yang berubah.",
     ),
     Code.WEBHOOK_URL_REFUSED: Problem(
         422,

@@ -148,6 +148,10 @@ class WebSettings(Settings):
     max_document_bytes: int = Field(
         10 * 1024 * 1024, ge=1024, description="Largest document taken, in bytes."
     )
+    batch_documents: int = Field(50, ge=1, le=1000, description="Documents in one batch.")
+    max_batch_bytes: int = Field(
+        100 * 1024 * 1024, ge=1024, description="Largest batch taken, all documents, in bytes."
+    )
     answer_seconds: float = Field(
         15.0, gt=0, description="How long a client waits for a worker's answer, queueing included."
     )

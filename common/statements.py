@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Row, text
 
 from common.problems import Code, ProblemError
 
@@ -63,6 +64,18 @@ _OF_JOB = (
 )
 
 
+_SELECT = "select id, kind, source, target, amount, job_id, reference, reason, by, at from ledger_entries "
+
+
+def of_reference(connection: Connection, *, account_id: UUID, reference: str) -> Entry:
+    """Return the account's entry of this reference, which is there."""
+    row = connection.execute(
+        text(_SELECT + "where account_id = :account_id and reference = :reference"),
+        {"account_id": account_id, "reference": reference},
+    ).one()
+    return _entry(row)
+
+
 def page(
     connection: Connection,
     *,
@@ -92,29 +105,22 @@ def page(
             conditions.append(condition)
             values[name] = value
     rows = connection.execute(
-        text(
-            "select id, kind, source, target, amount, job_id, reference, reason, by, at"
-            " from ledger_entries where " + " and ".join(conditions) + " order by id desc"
-            " limit :limit"
-        ),
+        text(_SELECT + "where " + " and ".join(conditions) + " order by id desc limit :limit"),
         values,
     ).all()
-    entries = [
-        Entry(
-            id=row.id,
-            kind=EntryKind(row.kind),
-            source=Side(row.source),
-            target=Side(row.target),
-            amount=row.amount,
-            job_id=row.job_id,
-            reference=row.reference,
-            reason=row.reason,
-            by=row.by,
-            at=row.at,
-        )
-        for row in rows[:limit]
-    ]
+    entries = [_entry(row) for row in rows[:limit]]
     return Page(entries, _cursor(entries[-1].id) if len(rows) > limit else None)
+
+
+def _entry(row: Row[Any]) -> Entry:
+    return Entry(
+        **dict(row._mapping)
+        | {
+            "kind": EntryKind(row.kind),
+            "source": Side(row.source),
+            "target": Side(row.target),
+        }
+    )
 
 
 def _cursor(last: int) -> str:

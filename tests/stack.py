@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -278,11 +279,12 @@ def workers(
             stop(process)
 
 
-@pytest.fixture(scope="session")
-def server(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The front end on granian, as a real process; yields its address."""
-    address = environment["STAMPEDE_PUBLIC_URL"]
-    log = tmp_path_factory.mktemp("web") / "web.log"
+@contextmanager
+def serving(
+    environment: dict[str, str], port: int, log: Path
+) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """Run the front end on granian, as a real process; yields its address and the process."""
+    address = f"http://127.0.0.1:{port}"
     process = run(
         [
             "granian",
@@ -293,7 +295,7 @@ def server(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
             "--host",
             "127.0.0.1",
             "--port",
-            address.rpartition(":")[2],
+            str(port),
         ],
         environment,
         log,
@@ -309,6 +311,14 @@ def server(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 
     try:
         eventually(ready, seconds=60)
-        yield address
+        yield address, process
     finally:
         stop(process)
+
+
+@pytest.fixture(scope="session")
+def server(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The front end at the public address; yields it."""
+    port = int(environment["STAMPEDE_PUBLIC_URL"].rpartition(":")[2])
+    with serving(environment, port, tmp_path_factory.mktemp("web") / "web.log") as (address, _):
+        yield address

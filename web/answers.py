@@ -54,6 +54,12 @@ def problem_document(error: ProblemError) -> dict[str, Any]:
     return document
 
 
+def problem_member(error: ProblemError) -> dict[str, Any]:
+    """Return a problem as one of several within a problem document."""
+    said = {"code": error.code, "title": error.problem.title(language())}
+    return said | ({"detail": error.detail} if error.detail else {}) | error.facts
+
+
 def problem_answer(error: ProblemError) -> Response:
     """Return a problem as `application/problem+json`."""
     REFUSED.labels(error.code).inc()

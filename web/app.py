@@ -20,7 +20,16 @@ from common.settings import WebSettings
 from common.telemetry import configure_logs, logger
 from web import health, openapi, pages
 from web.answers import problem_answer
-from web.api import jobs, placements, public, quota, verifications, webhook_endpoints
+from web.api import (
+    batches,
+    jobs,
+    placements,
+    public,
+    quota,
+    top_ups,
+    verifications,
+    webhook_endpoints,
+)
 from web.parts import Parts
 
 log = logger(__name__)
@@ -69,9 +78,11 @@ def create_app(settings: WebSettings | None = None) -> Flask:
         ).install()
     for blueprint in (
         jobs.blueprint,
+        batches.blueprint,
         placements.blueprint,
         webhook_endpoints.blueprint,
         quota.blueprint,
+        top_ups.blueprint,
         verifications.blueprint,
         public.blueprint,
         health.blueprint,

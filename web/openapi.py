@@ -14,6 +14,7 @@ from werkzeug.routing import Rule
 
 from common.problems import PROBLEMS, Code
 from web.answers import JSON, PROBLEM_JSON
+from web.api.intake import MULTIPART
 
 VERSION = "1.0.0"
 _REFERENCE = "#/components/schemas/{model}"
@@ -65,7 +66,7 @@ class Operation:
 
 
 _HEADER_TEXTS = {
-    "Location": "Address of the job.",
+    "Location": "Address of what was made.",
     "Retry-After": "Seconds after which to ask again.",
     "ETag": "Validator for If-None-Match.",
     "Idempotent-Replayed": "`true` when this is the kept answer to the same request.",
@@ -118,7 +119,8 @@ def document(app: Flask, public_url: str) -> dict[str, Any]:
                     "type": "http",
                     "scheme": "bearer",
                     "description": "An API key, `sk_test_…` or `sk_live_…`. Test keys stamp "
-                    "specimens, cost nothing and never touch live quota.",
+                    "specimens, cost nothing and never touch live quota. `sk_ops_…` is an operator's "
+                    "key: it tops up quota and submits nothing.",
                 },
                 "voucher": {
                     "type": "http",
@@ -165,7 +167,7 @@ def _operation(operation: Operation, method: str, rule: Rule) -> dict[str, Any]:
         described["requestBody"] = {
             "required": True,
             "content": {
-                content_type: _body(model, operation.files)
+                content_type: _body(content_type, model, operation.files)
                 for content_type, model in operation.body.items()
             },
         }
@@ -203,12 +205,14 @@ def _query_parameters(model: type[BaseModel] | None) -> list[dict[str, Any]]:
     return parameters
 
 
-def _body(model: type[BaseModel] | None, files: Sequence[str]) -> dict[str, Any]:
+def _body(content_type: str, model: type[BaseModel] | None, files: Sequence[str]) -> dict[str, Any]:
     """Return a body's schema and, for the parts of a form, how those travel that are no plain texts."""
     schema = _body_schema(model, files)
+    if content_type != MULTIPART or model is None:
+        return {"schema": schema}
     encoding = {
         name: {"contentType": JSON}
-        for name, part in schema.get("properties", {}).items()
+        for name, part in model.model_json_schema().get("properties", {}).items()
         if part.get("type") in _AS_JSON_TEXT
     }
     return {"schema": schema} | ({"encoding": encoding} if encoding else {})
@@ -258,12 +262,8 @@ def _problem_answers(operation: Operation, *, changes: bool) -> dict[str, Any]:
     if changes:
         codes.append(Code.OUTCOME_UNKNOWN)
     if operation.needs_key:
-        codes = [Code.KEY_MISSING, Code.KEY_INVALID, Code.KEY_REVOKED, *codes]
-        codes += (
-            [Code.VOUCHER_INVALID, Code.TOO_MANY_ATTEMPTS]
-            if operation.takes_vouchers
-            else [Code.FORBIDDEN]
-        )
+        codes = [Code.KEY_MISSING, Code.KEY_INVALID, Code.KEY_REVOKED, Code.FORBIDDEN, *codes]
+        codes += [Code.VOUCHER_INVALID, Code.TOO_MANY_ATTEMPTS] if operation.takes_vouchers else []
     by_status: dict[int, list[Code]] = {}
     for code in codes:
         by_status.setdefault(PROBLEMS[code].status, []).append(code)

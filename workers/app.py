@@ -124,6 +124,7 @@ app.conf.update(
     beat_schedule={
         "relay": {"task": "stampede.relay", "schedule": 5.0, "options": {"expires": 30}},
         "leases": {"task": "stampede.leases", "schedule": 5.0, "options": {"expires": 30}},
+        "batches": {"task": "stampede.batches", "schedule": 5.0, "options": {"expires": 30}},
         "upgrade": {"task": "stampede.upgrade", "schedule": 5.0, "options": {"expires": 30}},
         "serials": {"task": "stampede.serials", "schedule": 5.0, "options": {"expires": 30}},
         "recount": {"task": "stampede.recount", "schedule": 30.0, "options": {"expires": 30}},
@@ -183,6 +184,12 @@ def relay() -> None:
 def leases() -> None:
     """Take back jobs whose worker went away."""
     PARTS.caretaker.take_back_expired()
+
+
+@app.task(name="stampede.batches")
+def batches() -> None:
+    """Tell of batches whose last job has ended."""
+    PARTS.caretaker.finish_batches()
 
 
 @app.task(name="stampede.upgrade")

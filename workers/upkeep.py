@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import text
 
-from common import jobs, lanes, outbox, quota_notices
+from common import batches, jobs, lanes, outbox, quota_notices
 from common.database import Database
 from common.documents import Documents
 from common.lanes import LanesApp
@@ -23,6 +23,8 @@ log = logger(__name__)
 ROUND = 500
 # For what goes on as long as there is some: other rounds want to be had in between.
 ROUND_SECONDS = 3.0
+# One that has jobs left costs one look into an index.
+BATCHES_LOOKED_AT = 2000
 IDEMPOTENCY_KEY_HOURS = 24
 DELIVERY_RESEND_SECONDS = 5.0
 # Far longer than any client waits for an answer about its file.
@@ -142,6 +144,14 @@ class Caretaker:
             waiting_jobs=found.waiting_jobs,
         )
         return True
+
+    def finish_batches(self) -> int:
+        """Tell of batches whose last job has ended; returns how many."""
+        with self._database.transaction() as connection:
+            found = batches.finish_ended(connection, limit=BATCHES_LOOKED_AT)
+        lanes.publish_deliveries(self._app, found.deliveries)
+        self._note("batch finished", len(found.finished))
+        return len(found.finished)
 
     def recount(self) -> None:
         """Set the lanes' counters right from the database."""

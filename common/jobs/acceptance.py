@@ -39,19 +39,19 @@ def accept(
     account_id, partner_id, mode = _owner(jobs)
     connection.execute(
         text(
-            "insert into jobs (id, account_id, partner_id, mode, state, lane, ticket, placements,"
+            "insert into jobs (id, account_id, partner_id, mode, batch_id, state, lane, ticket, placements,"
             " external_reference, metadata, document_name, document_bytes, document_sha256,"
             " receipt, accepted_at, publish_at)"
-            " select id, :account_id, :partner_id, :mode, 'queued', lane, ticket,"
+            " select id, :account_id, :partner_id, :mode, batch_id, 'queued', lane, ticket,"
             " cast(placements as jsonb), external_reference, cast(metadata as jsonb),"
             " document_name, document_bytes, document_sha256, receipt, accepted_at,"
             " now() + make_interval(secs => :publish_after)"
             " from unnest(cast(:ids as uuid[]), cast(:lanes as text[]), cast(:tickets as bigint[]),"
             " cast(:placements as text[]), cast(:references as text[]), cast(:metadata as text[]),"
             " cast(:names as text[]), cast(:lengths as bigint[]), cast(:hashes as bytea[]),"
-            " cast(:receipts as text[]), cast(:arrivals as timestamptz[]))"
+            " cast(:receipts as text[]), cast(:arrivals as timestamptz[]), cast(:batches as uuid[]))"
             " as arrived (id, lane, ticket, placements, external_reference, metadata,"
-            " document_name, document_bytes, document_sha256, receipt, accepted_at)"
+            " document_name, document_bytes, document_sha256, receipt, accepted_at, batch_id)"
         ),
         {
             "account_id": account_id,
@@ -71,6 +71,7 @@ def accept(
             "hashes": [job.document_sha256 for job in jobs],
             "receipts": [job.receipt for job in jobs],
             "arrivals": [job.accepted_at for job in jobs],
+            "batches": [job.batch_id for job in jobs],
         },
     )
     stamps = {job.id: len(job.placements) for job in jobs}

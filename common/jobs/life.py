@@ -42,6 +42,7 @@ class NewJob:
     document_sha256: bytes
     accepted_at: datetime
     receipt: str
+    batch_id: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,5 @@
 """Reading jobs: one, or many by cursor. Nothing here changes a job."""
 
-import base64
-import binascii
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,7 +9,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row, text
 
-from common import serials
+from common import cursors, serials
 from common.jobs.life import State
 from common.partners import Mode
 from common.problems import Code, ProblemError
@@ -47,6 +45,7 @@ class JobRecord:
     problem_code: Code | None
     problem_facts: Mapping[str, Any]
     receipt: str
+    batch_id: UUID | None = None
     accepted_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
@@ -81,7 +80,7 @@ select id, account_id, partner_id, mode, state, lane, ticket, attempt, lost_leas
        case when state = 'stamped' then coalesce(signature_level, 'B-B') end as signature_level,
        earlier_sha256,
        case when state = 'stamped' then mode = 'test' or coalesce(specimen, true) end as specimen,
-       problem_code, problem_facts, receipt, accepted_at, started_at, finished_at
+       problem_code, problem_facts, receipt, batch_id, accepted_at, started_at, finished_at
 from jobs
 """
 
@@ -110,6 +109,7 @@ def page(
     account_id: UUID,
     limit: int,
     cursor: str | None = None,
+    batch_id: UUID | None = None,
     state: State | None = None,
     external_reference: str | None = None,
     accepted_from: datetime | None = None,
@@ -123,7 +123,8 @@ def page(
     conditions = ["account_id = :account_id"]
     values: dict[str, object] = {"account_id": account_id, "limit": limit + 1}
     for condition, name, value in (
-        ("id < :before", "before", None if cursor is None else _open_cursor(cursor)),
+        ("id < :before", "before", None if cursor is None else cursors.open_(cursor)),
+        ("batch_id = :batch_id", "batch_id", batch_id),
         ("state = :state", "state", state),
         ("external_reference = :reference", "reference", external_reference),
         ("accepted_at >= :accepted_from", "accepted_from", accepted_from),
@@ -137,7 +138,7 @@ def page(
         values,
     ).all()
     jobs = [_record(row) for row in rows[:limit]]
-    return Page(jobs, _cursor(jobs[-1].id) if len(rows) > limit else None)
+    return Page(jobs, cursors.after(jobs[-1].id) if len(rows) > limit else None)
 
 
 def _record(row: Row[Any]) -> JobRecord:
@@ -151,15 +152,3 @@ def _record(row: Row[Any]) -> JobRecord:
             "problem_facts": row.problem_facts or {},
         }
     )
-
-
-def _cursor(last: UUID) -> str:
-    return base64.urlsafe_b64encode(last.bytes).decode().rstrip("=")
-
-
-def _open_cursor(cursor: str) -> UUID:
-    try:
-        raw = base64.b64decode(cursor + "==", altchars=b"-_", validate=True)
-        return UUID(bytes=raw)
-    except (binascii.Error, ValueError) as error:
-        raise ProblemError(Code.CURSOR_INVALID) from error

@@ -28,6 +28,8 @@ jobs = Table(
     # Of the account; repeated for webhooks and for display.
     Column("partner_id", ForeignKey("partners.id"), nullable=False),
     Column("mode", Text, nullable=False),
+    # The batch that it came in, if it came in one.
+    Column("batch_id", ForeignKey("batches.id")),
     Column("state", Text, nullable=False),
     Column("lane", Text, nullable=False),
     # The place in the lane's order of arrival; null when the lane counters could not be reached.
@@ -88,6 +90,17 @@ jobs = Table(
         "(state in ('stamped', 'failed', 'cancelled')) = (finished_at is not null)", name="finished"
     ),
     Index("ix_jobs_owner", "account_id", text("id desc")),
+    Index(
+        "ix_jobs_batch_id",
+        "batch_id",
+        text("id desc"),
+        postgresql_where=text("batch_id is not null"),
+    ),
+    Index(
+        "ix_jobs_unfinished_batch_id",
+        "batch_id",
+        postgresql_where=text("batch_id is not null and finished_at is null"),
+    ),
     Index(
         "ix_jobs_external_reference",
         "account_id",

@@ -24,8 +24,10 @@ api_keys = Table(
     "api_keys",
     METADATA,
     Column("id", Uuid, primary_key=True),
-    Column("partner_id", ForeignKey("partners.id"), nullable=False, index=True),
-    Column("mode", Text, nullable=False),
+    # Whom the key acts for: a partner in one mode, or whoever runs the service.
+    Column("scope", Text, nullable=False),
+    Column("partner_id", ForeignKey("partners.id"), index=True),
+    Column("mode", Text),
     # SHA-256 of the whole key: its 256 random bits need no slow hash.
     Column("digest", LargeBinary, nullable=False, unique=True),
     Column("hint", Text, nullable=False),
@@ -33,4 +35,7 @@ api_keys = Table(
     time_column("created_at", now=True),
     time_column("revoked_at"),
     CheckConstraint("mode in ('test', 'live')", name="mode"),
+    CheckConstraint("scope in ('partner', 'operator')", name="scope"),
+    CheckConstraint("(scope = 'partner') = (partner_id is not null)", name="partner_scope"),
+    CheckConstraint("(scope = 'partner') = (mode is not null)", name="mode_scope"),
 )

@@ -46,9 +46,22 @@ events = Table(
     Column("type", Text, nullable=False),
     # Null for what happened to no job, such as a quota that runs low.
     Column("job_id", ForeignKey("jobs.id")),
+    Column("batch_id", ForeignKey("batches.id")),
     Column("payload", JSONB, nullable=False),
     time_column("created_at", now=True),
     UniqueConstraint("job_id", "type"),
+    Index(
+        "uq_events_batch_id_type",
+        "batch_id",
+        "type",
+        unique=True,
+        postgresql_where=text("batch_id is not null"),
+    ),
+    CheckConstraint(
+        "starts_with(type, 'batch.') = (batch_id is not null)"
+        " and (batch_id is null or partner_id is not null)",
+        name="batch",
+    ),
     CheckConstraint(
         "not starts_with(type, 'job.') or (job_id is not null and partner_id is not null)",
         name="job",

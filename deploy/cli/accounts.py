@@ -26,21 +26,44 @@ def partner_create(name: str) -> None:
 
 @click.group()
 def key() -> None:
-    """API keys of partners."""
+    """API keys of partners and operators."""
 
 
 @key.command("issue")
-@click.option("--partner", "name", required=True, help="The partner's name.")
-@click.option("--mode", type=click.Choice([m.value for m in Mode]), required=True)
-@click.option("--label", default="", help="What the key is for.")
-def key_issue(name: str, mode: str, label: str) -> None:
-    """Make a key for a partner. It is shown this once and kept only as a digest."""
+@click.option("--partner", "name", help="The partner's name.")
+@click.option("--mode", type=click.Choice([m.value for m in Mode]), help="For a partner's key.")
+@click.option("--operator", is_flag=True, help="A key that tops up quota, and submits nothing.")
+@click.option("--label", default="", help="What the key is for; of an operator's, who has it.")
+def key_issue(name: str | None, mode: str | None, operator: bool, label: str) -> None:
+    """Make a key for a partner or an operator. It is shown this once and kept only as a digest."""
+    if operator and (name is not None or mode is not None or not label):
+        raise click.UsageError("an operator's key needs --label, and no --partner or --mode")
     with transaction() as connection:
-        owner = find_partner(connection, name)
-        issued = partners.issue_key(
-            connection, partner_id=owner.id, mode=Mode(mode), label=label or name
-        )
+        if operator:
+            issued = partners.issue_operator_key(connection, label=label)
+        elif name is None or mode is None:
+            raise click.UsageError("name --partner and --mode, or make an --operator key")
+        else:
+            owner = find_partner(connection, name)
+            issued = partners.issue_key(
+                connection, partner_id=owner.id, mode=Mode(mode), label=label or name
+            )
     click.echo(f"{issued.id}  {issued.secret}")
+
+
+@key.command("list")
+@click.option("--partner", "name", help="Only keys of this partner.")
+def key_list(name: str | None) -> None:
+    """List keys, with whose they are and since when."""
+    with transaction() as connection:
+        owner = None if name is None else find_partner(connection, name).id
+        found = partners.list_keys(connection, partner_id=owner)
+    for one in found:
+        whose = "operator" if one.partner is None else f"{one.partner} ({one.mode})"
+        revoked = "" if one.revoked_at is None else f"  revoked {one.revoked_at:%Y-%m-%d %H:%M}"
+        click.echo(
+            f"{one.id}  {one.hint}…  {whose}  '{one.label}'  {one.created_at:%Y-%m-%d %H:%M}{revoked}"
+        )
 
 
 @key.command("revoke")

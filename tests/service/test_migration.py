@@ -218,3 +218,40 @@ def test_jobs_of_the_first_version_become_jobs_of_one_stamp(old_url: str) -> Non
             assert audit.audit(connection).violations == []
     finally:
         opened.close()
+
+
+def test_keys_from_before_operators_are_partners_and_quoted_requests_are_still_known(
+    old_url: str,
+) -> None:
+    owner = new_id()
+    upgrade(old_url, "0005")
+    opened = Database(old_url, pool_size=1)
+    try:
+        with opened.transaction() as connection:
+            connection.execute(
+                text("insert into partners (id, name) values (:id, 'A')"), {"id": PARTNER}
+            )
+            connection.execute(
+                text(
+                    "insert into api_keys (id, partner_id, mode, digest, hint, label)"
+                    " values (:id, :partner, 'live', 'd', 'h', 'l')"
+                ),
+                {"id": new_id(), "partner": PARTNER},
+            )
+            for key in ("bare", '"quoted"', "both", '"both"', r'"a\"b"', '"', '""'):
+                connection.execute(
+                    text(
+                        "insert into idempotency_keys (owner_id, key, fingerprint, status, headers,"
+                        " body) values (:owner, :key, 'f', 202, '{}', '')"
+                    ),
+                    {"owner": owner, "key": key},
+                )
+        opened.engine.dispose()
+        database.migrate(old_url)
+        with opened.transaction() as connection:
+            scope = connection.execute(text("select scope from api_keys")).scalar_one()
+            keys = set(connection.execute(text("select key from idempotency_keys")).scalars())
+        assert scope == "partner"
+        assert keys == {"bare", "quoted", "both", '"both"', r'"a\"b"', '"', '""'}
+    finally:
+        opened.close()

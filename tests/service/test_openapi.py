@@ -1,5 +1,6 @@
 """The API's description is valid, true of every route, and holds against made-up requests."""
 
+import io
 from typing import Any
 
 import pytest
@@ -10,8 +11,19 @@ from hypothesis import HealthCheck, given, settings
 from jsonschema_rs import validator_for
 from schemathesis import checks
 
+from common import partners
+from common.database import Database
 from common.problems import JOB_FAILURES, Code
 from tests.stack import Account
+
+OPERATORS = ("/v1/top-ups", "/v1/adjustments")
+
+
+@pytest.fixture
+def operator(db: Database) -> dict[str, str]:
+    with db.transaction() as connection:
+        key = partners.issue_operator_key(connection, label="tests")
+    return {"Authorization": f"Bearer {key.secret}"}
 
 
 @pytest.fixture(scope="session")
@@ -101,7 +113,11 @@ def test_every_problem_code_is_in_the_description(description: dict[str, Any]) -
 
 
 def test_answers_have_the_shape_that_is_described(
-    client: FlaskClient, account: Account, letter: bytes, description: dict[str, Any]
+    client: FlaskClient,
+    account: Account,
+    operator: dict[str, str],
+    letter: bytes,
+    description: dict[str, Any],
 ) -> None:
     def fits(name: str, value: Any) -> None:
         schema = {"$ref": f"#/components/schemas/{name}", "components": description["components"]}
@@ -117,6 +133,14 @@ def test_answers_have_the_shape_that_is_described(
     fits("Job", client.post(f"{url}/cancel", headers=account.live).json)
     fits("QuotaState", client.get("/v1/quota", headers=account.live).json)
     fits("LedgerPage", client.get("/v1/quota/ledger", headers=account.live).json)
+    form = {"jobs": '[{"document": "a"}]', "a": (io.BytesIO(letter), "a.pdf")}
+    batch = client.post("/v1/batches", data=form, headers=account.live).json
+    fits("AcceptedBatch", batch)
+    fits("BatchState", client.get(batch["links"]["self"], headers=account.live).json)
+    fits("BatchPage", client.get("/v1/batches", headers=account.live).json)
+    fits("JobPage", client.get(batch["links"]["jobs"], headers=account.live).json)
+    posted = {"partner": str(account.partner_id), "reference": "r", "amount": 1}
+    fits("Posted", client.post("/v1/top-ups", json=posted, headers=operator).json)
     fits("PaceState", client.get("/v1/pace").json)
     fits("JsonWebKeySet", client.get("/.well-known/jwks.json").json)
     fits("SerialFacts", client.get(f"/v1/serials/{accepted['serial']}").json)
@@ -127,13 +151,30 @@ def test_answers_have_the_shape_that_is_described(
     fits("WebhookEndpointList", client.get("/v1/webhook-endpoints", headers=account.live).json)
 
 
-def test_made_up_requests_never_break_a_promise(app: Flask, account: Account) -> None:
+def test_the_parts_of_a_batch_are_described(description: dict[str, Any]) -> None:
+    submit = description["paths"]["/v1/batches"]["post"]
+    form = submit["requestBody"]["content"]["multipart/form-data"]
+    assert form["schema"] == {"$ref": "#/components/schemas/BatchForm"}
+    assert form["encoding"] == {"jobs": {"contentType": "application/json"}}
+    parts = description["components"]["schemas"]["BatchForm"]
+    assert parts["required"] == ["jobs"]
+    assert parts["additionalProperties"]["contentMediaType"] == "application/pdf"
+    one = description["components"]["schemas"]["BatchJob"]
+    assert set(description["components"]["schemas"]["Placement"]["properties"]) < set(
+        one["properties"]
+    )
+    assert one["required"] == ["document"]
+
+
+def test_made_up_requests_never_break_a_promise(
+    app: Flask, account: Account, operator: dict[str, str], description: dict[str, Any]
+) -> None:
     """No 5xx, and only the statuses, content types and bodies that are described."""
     schema = schemathesis.openapi.from_wsgi("/openapi.json", app)
 
     def holds(case: Any) -> None:
         case.call_and_validate(
-            headers=account.test,
+            headers=operator if case.path in OPERATORS else account.test,
             checks=[
                 checks.not_a_server_error,
                 checks.status_code_conformance,
@@ -148,4 +189,4 @@ def test_made_up_requests_never_break_a_promise(app: Flask, account: Account) ->
         described: Any = operation
         bounded(given(case=described.ok().as_strategy())(holds))()
         tried += 1
-    assert tried == 16
+    assert tried == sum(len(ways) for ways in description["paths"].values())

@@ -1,5 +1,7 @@
 """A job that waits for serials, as its owner sees it: by API, on its page, and in the metrics."""
 
+import io
+import json
 from collections.abc import Iterator
 
 import pytest
@@ -8,6 +10,7 @@ from flask.testing import FlaskClient
 
 from common.database import Database
 from common.documents import Documents
+from common.lanes import BULK_LANE
 from common.pace import Pace
 from common.settings import WebSettings, WorkerSettings
 from tests.service import serial_lists
@@ -197,3 +200,41 @@ def test_a_generated_serial_is_found_though_its_digits_were_misread(
     assert page.status_code == 200
     assert job["serial"] in page.text
     cancel(client, account.test, job["id"])
+
+
+def test_jobs_of_a_batch_that_get_no_serials_wait_and_the_others_go_ahead(
+    client: FlaskClient,
+    account: Account,
+    letter: bytes,
+    caretaker: Caretaker,
+    db: Database,
+    lane_pace: Pace,
+) -> None:
+    def in_bulk() -> int:
+        lane = lane_pace.lane(BULK_LANE)
+        assert lane is not None
+        return lane.accepted - lane.served
+
+    before = in_bulk()
+    imported(db, 2)
+    form = {
+        "jobs": json.dumps([{"document": name} for name in "abc"]),
+        **{name: (io.BytesIO(letter), f"{name}.pdf") for name in "abc"},
+    }
+    answer = client.post("/v1/batches", data=form, headers=account.live)
+    assert answer.status_code == 202, answer.json
+    batch = answer.json
+    waiting = [job for job in batch["jobs"] if job["waiting_for"] == "serials"]
+    assert len(waiting) == 1
+    assert (waiting[0]["serial"], waiting[0]["position"]) == (None, None)
+    assert (batch["total"], batch["counts"]["queued"]) == (3, 3)
+    assert in_bulk() == before + 2
+    imported(db, 1)
+    assert caretaker.serve_waiting() == 1
+    assert in_bulk() == before + 3
+    shown = client.get(batch["links"]["jobs"], headers=account.live).json["data"]
+    assert [job["waiting_for"] for job in shown] == [None] * 3
+    assert len({job["serial"] for job in shown}) == 3
+    for job in shown:
+        cancel(client, account.live, job["id"])
+    assert_clean(db)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Container
 from dataclasses import dataclass
 from io import BytesIO
-from typing import IO, Generic, TypeVar
+from typing import IO, Generic, Self, TypeVar
 
 from flask import request
 from pydantic import BaseModel, ValidationError
@@ -27,7 +27,7 @@ DOCUMENT_PART = "document"
 # What the parts around the document of a multipart body may add.
 FORM_ALLOWANCE = 64 * 1024
 # What werkzeug reads of a multipart body at once.
-_CHUNK = 64 * 1024
+CHUNK = 64 * 1024
 
 Fields = TypeVar("Fields", bound=BaseModel)
 
@@ -42,17 +42,31 @@ class Upload(Generic[Fields]):
 
 
 @dataclass(frozen=True, slots=True)
-class Submission:
-    """A document that looks like a PDF, and the fields beside it."""
+class Facts:
+    """What is kept of a document that looks like a PDF, and the fields beside it."""
 
-    document: bytes
     sha256: bytes
+    length: int
     name: str
     fields: JobFields
+
+    @classmethod
+    def of(cls, document: bytes, file_name: str | None, fields: JobFields) -> Self:
+        """Return the facts of a document; it has the name that the fields or its sender give it."""
+        name = fields.document_name or file_name or "document.pdf"
+        return cls(hashlib.sha256(document).digest(), len(document), name, fields)
 
     def fingerprint(self) -> bytes:
         """Return a SHA-256 over everything that was asked for."""
         return hashlib.sha256(self.sha256 + self.name.encode() + self.fields.asked_for()).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A document that looks like a PDF, and what is kept of it."""
+
+    document: bytes
+    facts: Facts
 
 
 def read_submission(*, max_bytes: int) -> Submission:
@@ -67,12 +81,7 @@ def read_submission(*, max_bytes: int) -> Submission:
     """
     upload = read_upload(JobFields, max_bytes=max_bytes)
     refuse_unstampable(upload.document)
-    return Submission(
-        upload.document,
-        hashlib.sha256(upload.document).digest(),
-        upload.fields.document_name or upload.file_name or "document.pdf",
-        upload.fields,
-    )
+    return Submission(upload.document, Facts.of(upload.document, upload.file_name, upload.fields))
 
 
 def read_upload(
@@ -100,7 +109,7 @@ def read_upload(
                 "with multipart/form-data the fields are form parts, not query parameters",
             )
         document, name, form = _read_form(max_bytes)
-        return Upload(document, _file_name(name), _fields(model, form))
+        return Upload(document, file_name(name), _fields(model, form))
     raise ProblemError(Code.CONTENT_TYPE_UNSUPPORTED, facts={"accepted": ACCEPTED_TYPES})
 
 
@@ -187,7 +196,7 @@ def _read_form(max_bytes: int) -> tuple[bytes, str | None, MultiDict[str, str]]:
     # Also bounds what the parser holds at once, files included: a chunk, and before it what may be the
     # start of a boundary, which the end of a line is. Without room for both, every fourth chunk of a
     # compressed document would be taken for too much.
-    request.max_form_memory_size = FORM_ALLOWANCE + _CHUNK
+    request.max_form_memory_size = FORM_ALLOWANCE + CHUNK
     request.max_form_parts = 32
     try:
         files, form = request.files, request.form
@@ -195,19 +204,20 @@ def _read_form(max_bytes: int) -> tuple[bytes, str | None, MultiDict[str, str]]:
         raise _too_large(max_bytes) from error
     strangers = [name for name in files if name != DOCUMENT_PART]
     if strangers:
-        raise ProblemError(Code.FIELD_UNKNOWN, f"unknown: {', '.join(strangers)}"[:300])
+        raise ProblemError(Code.FIELD_UNKNOWN, f"unknown: {', '.join(map(str, strangers))}"[:300])
     sent = files.getlist(DOCUMENT_PART)
     if not sent:
         raise ProblemError(Code.DOCUMENT_MISSING)
     if len(sent) > 1:
         raise ProblemError(Code.FIELD_INVALID, "document: send one document in one request")
-    document = _bytes_of(sent[0])
+    document = bytes_of(sent[0])
     if len(document) > max_bytes:
         raise _too_large(max_bytes)
     return document, sent[0].filename, form
 
 
-def _bytes_of(part: FileStorage) -> bytes:
+def bytes_of(part: FileStorage) -> bytes:
+    """Return what a part of a form holds."""
     stream: IO[bytes] = part.stream
     return stream.getvalue() if isinstance(stream, BytesIO) else stream.read()
 
@@ -232,7 +242,7 @@ def _fields(model: type[Fields], values: MultiDict[str, str]) -> Fields:
         raise field_problem(error) from error
 
 
-def _file_name(sent: str | None) -> str | None:
+def file_name(sent: str | None) -> str | None:
     """Return a file name without folders and control characters, 200 characters at the most."""
     if not sent:
         return None

@@ -4,21 +4,25 @@ from io import BytesIO
 from typing import Annotated
 from uuid import UUID
 
+import orjson
 from flask import Blueprint, Response, request, send_file
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from sqlalchemy import Connection
 
 from common import jobs, lanes
 from common.documents import MissingDocumentError
-from common.jobs import State, records
+from common.idempotency import Answer
+from common.jobs import Changed, State, records
 from common.jobs.records import JobRecord
-from common.pace import HELD_UP, UNKNOWN, Wait
+from common.pace import UNKNOWN
 from common.problems import JOB_FAILURES, Code, ProblemError
 from common.telemetry import about, logger
+from web import once
 from web.answers import field_problem, json_answer, with_validator
 from web.api import intake, submitting
 from web.api.fields import JobFields, Line
 from web.api.intake import MULTIPART, PDF
-from web.api.representations import AcceptedJob, Job, JobPage, job_json, stamped_name
+from web.api.representations import AcceptedJob, Job, JobPage, job_json, stamped_name, wait_of
 from web.callers import caller
 from web.openapi import Answers, Operation, described
 from web.parts import parts
@@ -67,29 +71,24 @@ class JobQuery(BaseModel):
         query=JobFields,
         body={MULTIPART: JobFields, PDF: None},
         files=(intake.DOCUMENT_PART,),
-        headers={
-            "Idempotency-Key": "Your own name for this request, up to 255 printable ASCII "
-            "characters: sent again, it is answered again and done once."
-        },
+        headers=once.DESCRIBED,
         answers={
             202: Answers(
                 description="Accepted.",
                 model=AcceptedJob,
-                headers=("Location", "Retry-After", "Idempotent-Replayed", "Stamps-Left"),
+                headers=("Location", "Retry-After", once.REPLAYED, "Stamps-Left"),
             )
         },
         problems=(
-            Code.IDEMPOTENCY_KEY_INVALID,
+            *once.PROBLEMS,
             Code.BAD_REQUEST,
             Code.QUOTA_TOO_SMALL,
             Code.VOUCHER_EXPIRED,
             Code.VOUCHER_VOID,
-            Code.IDEMPOTENCY_KEY_IN_USE,
             Code.DOCUMENT_TOO_LARGE,
             Code.CONTENT_TYPE_UNSUPPORTED,
             Code.FIELD_UNKNOWN,
             Code.FIELD_INVALID,
-            Code.IDEMPOTENCY_KEY_REUSED,
             Code.DOCUMENT_MISSING,
             Code.DOCUMENT_EMPTY,
             *JOB_FAILURES,
@@ -100,14 +99,9 @@ def create() -> Response:
     """Accept a document."""
     asking = caller(vouchers=True)
     submission = intake.read_submission(max_bytes=parts().settings.max_document_bytes)
-    answer, replay = submitting.submit(asking, submission, request.headers.get("Idempotency-Key"))
-    response = Response(
-        answer.body, answer.status, dict(answer.headers), content_type="application/json"
-    )
-    response.headers["Cache-Control"] = "no-store"
-    if replay:
-        response.headers["Idempotent-Replayed"] = "true"
-    return response
+    keyed = once.keyed(asking.account_id, submission.facts.fingerprint())
+    answer, replay = submitting.submit(asking, submission, keyed)
+    return once.response(answer, replay=replay)
 
 
 @blueprint.get("")
@@ -145,7 +139,7 @@ def list_jobs() -> Response:
     return json_answer(
         {
             "object": "list",
-            "data": [job_json(job, _wait(job)) for job in page.jobs],
+            "data": [job_json(job, wait_of(job)) for job in page.jobs],
             "next_cursor": page.next_cursor,
         }
     )
@@ -170,7 +164,7 @@ def list_jobs() -> Response:
 def show(job_id: str) -> Response:
     """Return one job."""
     job = _own(job_id)
-    wait = _wait(job)
+    wait = wait_of(job)
     response = with_validator(json_answer(job_json(job, wait)))
     if job.state not in jobs.FINAL:
         response.headers["Retry-After"] = str(wait.retry_after)
@@ -184,25 +178,38 @@ def show(job_id: str) -> Response:
         takes_vouchers=True,
         summary="Cancel a queued job",
         description="Gives the quota back. Cancelling a cancelled job again changes nothing.",
-        answers={200: Answers(description="The cancelled job.", model=Job)},
-        problems=(Code.NOT_FOUND, Code.JOB_NOT_CANCELLABLE),
+        headers=once.DESCRIBED,
+        answers={
+            200: Answers(description="The cancelled job.", model=Job, headers=(once.REPLAYED,))
+        },
+        problems=(Code.NOT_FOUND, Code.JOB_NOT_CANCELLABLE, *once.PROBLEMS),
     )
 )
 def cancel(job_id: str) -> Response:
     """Cancel a job that is still queued."""
-    job = _own(job_id)
-    with about(job_id=str(job.id)), parts().database.transaction() as connection:
-        changed = jobs.cancel(connection, account_id=job.account_id, job_id=job.id)
-    job = _own(job_id)
-    if changed is not None:
+    asking = caller(vouchers=True)
+    wanted = _id(job_id)
+    changes: list[tuple[JobRecord, Changed]] = []
+
+    def work(connection: Connection) -> Answer:
+        changed = jobs.cancel(connection, account_id=asking.account_id, job_id=wanted)
+        job = records.show_own(connection, account_id=asking.account_id, job_id=wanted)
+        if changed is not None:
+            changes.append((job, changed))
+        elif job.state is not State.CANCELLED:
+            raise ProblemError(Code.JOB_NOT_CANCELLABLE, facts={"state": job.state})
+        return Answer(200, {}, orjson.dumps(job_json(job, UNKNOWN)))
+
+    keyed = once.keyed(asking.account_id, once.fingerprint())
+    with about(job_id=str(wanted)):
+        answer, replay = once.do(keyed, work)
+    for job, changed in changes:
         log.info("cancelled", job_id=str(job.id))
         # One that never had a ticket, such as one that waited for serials, was never counted.
         if job.started_at is None and job.ticket is not None:
             parts().pace.leave(job.lane, taken_up=False)
         lanes.publish_deliveries(parts().celery, changed.deliveries)
-    elif job.state is not State.CANCELLED:
-        raise ProblemError(Code.JOB_NOT_CANCELLABLE, facts={"state": job.state})
-    return json_answer(job_json(job, UNKNOWN))
+    return once.response(answer, replay=replay)
 
 
 @blueprint.get("/<job_id>/document")
@@ -236,7 +243,7 @@ def stamped_file(job: JobRecord) -> Response:
         ProblemError: `document_not_ready`.
     """
     if job.result_key is None or job.result_sha256 is None:
-        headers = {"Retry-After": str(_wait(job).retry_after)}
+        headers = {"Retry-After": str(wait_of(job).retry_after)}
         raise ProblemError(
             Code.DOCUMENT_NOT_READY,
             facts={"state": job.state},
@@ -287,17 +294,12 @@ def receipt(job_id: str) -> Response:
 def _own(job_id: str) -> JobRecord:
     """Return the caller's job of this id; an id that is none is not found either."""
     asking = caller(vouchers=True)
+    with parts().database.transaction() as connection:
+        return records.show_own(connection, account_id=asking.account_id, job_id=_id(job_id))
+
+
+def _id(job_id: str) -> UUID:
     try:
-        wanted = UUID(job_id)
+        return UUID(job_id)
     except ValueError as error:
         raise ProblemError(Code.NOT_FOUND) from error
-    with parts().database.transaction() as connection:
-        return records.show_own(connection, account_id=asking.account_id, job_id=wanted)
-
-
-def _wait(job: JobRecord) -> Wait:
-    if job.state is not State.QUEUED:
-        return UNKNOWN
-    if job.waiting_for is not None:
-        return HELD_UP
-    return parts().pace.wait(job.lane, job.ticket)

@@ -151,13 +151,14 @@ def entries() -> Response:
     return json_answer(
         {
             "object": "list",
-            "data": [_entry_json(entry) for entry in page.entries],
+            "data": [entry_json(entry) for entry in page.entries],
             "next_cursor": page.next_cursor,
         }
     )
 
 
-def _entry_json(entry: Entry) -> dict[str, Any]:
+def entry_json(entry: Entry) -> dict[str, Any]:
+    """Return an entry as its owner sees it, in the shape of `LedgerEntry`."""
     return {
         "id": str(entry.id),
         "kind": entry.kind,

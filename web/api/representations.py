@@ -1,4 +1,4 @@
-"""How a job looks to its owner."""
+"""How a job and a batch look to their owner."""
 
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -6,9 +6,10 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field
 
+from common.batches import Batch
 from common.jobs import State
 from common.jobs.records import JobRecord
-from common.pace import Wait
+from common.pace import HELD_UP, UNKNOWN, Wait
 from common.partners import Mode
 from common.placements import Placement
 from common.problems import PROBLEMS
@@ -85,6 +86,7 @@ class Job(BaseModel):
         description="Where the first stamp goes, as it was asked for; `stamps` has them all."
     )
     stamps: list[JobStamp] = Field(description="Every stamp, in the order asked for.")
+    batch_id: UUID | None = Field(description="The batch that it came in, if it came in one.")
     external_reference: str | None
     metadata: dict[str, str]
     document: FileFacts
@@ -110,6 +112,40 @@ class JobPage(BaseModel):
     object: Literal["list"]
     data: list[Job]
     next_cursor: str | None = Field(description="Send as `cursor` for the jobs after these.")
+
+
+class BatchLinks(BaseModel):
+    """Where to go from here."""
+
+    self: str
+    jobs: str
+
+
+class BatchState(BaseModel):
+    """A batch as its owner sees it."""
+
+    id: UUID
+    mode: Mode
+    external_reference: str | None
+    total: int = Field(description="How many jobs it has.")
+    counts: dict[State, int] = Field(description="How many of them are in each state.")
+    accepted_at: datetime
+    finished_at: datetime | None = Field(description="When the last of its jobs ended.")
+    links: BatchLinks
+
+
+class AcceptedBatch(BatchState):
+    """The answer to a batch: all of its jobs, in the order asked for, each with its receipt."""
+
+    jobs: list[AcceptedJob]
+
+
+class BatchPage(BaseModel):
+    """Some batches, newest first."""
+
+    object: Literal["list"]
+    data: list[BatchState]
+    next_cursor: str | None = Field(description="Send as `cursor` for the batches after these.")
 
 
 def rfc3339(at: datetime | None) -> str | None:
@@ -148,6 +184,7 @@ def job_json(job: JobRecord, wait: Wait) -> dict[str, Any]:
         "attempts": job.attempt,
         "placement": job.placements[0],
         "stamps": job.stamps,
+        "batch_id": None if job.batch_id is None else str(job.batch_id),
         "external_reference": job.external_reference,
         "metadata": job.metadata,
         "document": {
@@ -175,4 +212,28 @@ def job_json(job: JobRecord, wait: Wait) -> dict[str, Any]:
         "started_at": rfc3339(job.started_at),
         "finished_at": rfc3339(job.finished_at),
         "links": job_links(job.id, stamped=job.state is State.STAMPED),
+    }
+
+
+def wait_of(job: JobRecord) -> Wait:
+    """Return a job's place and time left as they are now."""
+    if job.state is not State.QUEUED:
+        return UNKNOWN
+    if job.waiting_for is not None:
+        return HELD_UP
+    return parts().pace.wait(job.lane, job.ticket)
+
+
+def batch_json(batch: Batch) -> dict[str, Any]:
+    """Return a batch as JSON values, in the shape of `BatchState`."""
+    here = f"{parts().settings.public_url}/v1/batches/{batch.id}"
+    return {
+        "id": str(batch.id),
+        "mode": batch.mode,
+        "external_reference": batch.external_reference,
+        "total": batch.total,
+        "counts": {state.value: batch.counts.get(state, 0) for state in State},
+        "accepted_at": rfc3339(batch.accepted_at),
+        "finished_at": rfc3339(batch.finished_at),
+        "links": {"self": here, "jobs": f"{here}/jobs"},
     }

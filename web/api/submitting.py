@@ -7,12 +7,13 @@ the same idempotency key and gets the answer that was kept (docs/durability.md h
 
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from uuid import UUID
 
 import orjson
 from sqlalchemy import Connection
 
-from common import documents, idempotency, jobs, lanes, ledger
+from common import documents, jobs, lanes, ledger
 from common.database import OutcomeUnknownError
 from common.idempotency import Answer, Keyed
 from common.identifiers import new_id
@@ -25,31 +26,28 @@ from common.receipts import Arrival
 from common.telemetry import ACCEPTED, about, logger
 from common.vouchers import spending
 from common.vouchers.spending import Holder
-from web.api.intake import Submission
+from web import once
+from web.api.intake import Facts, Submission
 from web.api.representations import job_json
 from web.parts import parts
 
 log = logger(__name__)
 
 
-def submit(caller: Caller, submission: Submission, key: str | None) -> tuple[Answer, bool]:
+def submit(caller: Caller, submission: Submission, keyed: Keyed | None) -> tuple[Answer, bool]:
     """Accept a submission, or return what was answered to the same request before.
 
     Returns:
         The answer, and whether it is a replay.
 
     Raises:
-        ProblemError: `quota_too_small`, `voucher_expired`, `voucher_void`,
-            `idempotency_key_invalid`, `idempotency_key_reused`, `idempotency_key_in_use`; nothing
-            is stored or charged then. `outcome_unknown`: the connection broke during the commit;
-            the document stays where it is.
+        ProblemError: `quota_too_small`, `voucher_expired`, `voucher_void`, `idempotency_key_reused`,
+            `idempotency_key_in_use`; nothing is stored or charged then. `outcome_unknown`: the
+            connection broke during the commit; the document stays where it is.
     """
-    keyed = None if key is None else Keyed(caller.account_id, key, submission.fingerprint())
-    if keyed is not None:
-        with parts().database.reading() as connection:
-            earlier = idempotency.earlier_answer(connection, keyed)
-        if earlier is not None:
-            return earlier, True
+    earlier = once.earlier(keyed)
+    if earlier is not None:
+        return earlier, True
     if isinstance(caller, Holder):
         caller.require_spendable()
     job_id = new_id()
@@ -65,10 +63,10 @@ def _accept(
     stored = documents.original_key(job_id)
     shared.documents.put(stored, submission.document)
     entry = shared.pace.enter(_lanes(caller))
-    job = _new_job(caller, submission, job_id, arrived_at, entry)
+    job = new_job(caller, submission.facts, job_id, arrived_at, entry)
+    waiting: list[UUID] = []
     try:
-        with shared.database.transaction() as connection:
-            answer, replay, waits = _commit(connection, caller, job, entry, keyed)
+        answer, replay = once.do(keyed, partial(_commit, caller, job, entry, waiting))
     except OutcomeUnknownError as error:
         log.error("outcome unknown", error=str(error.__cause__).partition("\n")[0])
         raise _unknown(job_id, keyed) from error
@@ -78,7 +76,7 @@ def _accept(
     if replay:
         _undo(stored, entry)
         return answer, True
-    if waits:
+    if waiting:
         # It is in no lane yet: upkeep sends it there when it has its serials.
         shared.pace.leave(entry.lane, taken_up=False)
         _count(caller, entry)
@@ -101,17 +99,13 @@ def _count(caller: Caller, entry: Entry) -> None:
 
 
 def _commit(
-    connection: Connection, caller: Caller, job: NewJob, entry: Entry, keyed: Keyed | None
-) -> tuple[Answer, bool, bool]:
+    caller: Caller, job: NewJob, entry: Entry, waiting: list[UUID], connection: Connection
+) -> Answer:
     """Do all that the acceptance is, in the caller's transaction.
 
-    Returns:
-        The answer, whether it is a replay, and whether the job waits for serials.
+    Args:
+        waiting: takes the job's id when it waits for serials.
     """
-    if keyed is not None:
-        earlier = idempotency.begin(connection, keyed)
-        if earlier is not None:
-            return earlier, True, False
     if isinstance(caller, Holder):
         spending.require_spendable_until_commit(connection, caller)
     (serials,) = jobs.accept(
@@ -120,19 +114,19 @@ def _commit(
         publish_after_seconds=parts().settings.republish_seconds,
         supply=parts().supply,
     )
-    wait = entry.wait if serials else HELD_UP
-    answer = Answer(
+    wait = entry.wait
+    if not serials:
+        wait = HELD_UP
+        waiting.append(job.id)
+    return Answer(
         202,
         {
             "Location": f"/v1/jobs/{job.id}",
             "Retry-After": str(wait.retry_after),
         }
         | _stamps_left(connection, caller),
-        orjson.dumps(job_json(_as_accepted(job, serials), wait) | {"receipt": job.receipt}),
+        orjson.dumps(job_json(as_accepted(job, serials), wait) | {"receipt": job.receipt}),
     )
-    if keyed is not None:
-        idempotency.keep(connection, keyed, answer)
-    return answer, False, not serials
 
 
 def _stamps_left(connection: Connection, caller: Caller) -> dict[str, str]:
@@ -167,18 +161,24 @@ def _unknown(job_id: UUID, keyed: Keyed | None) -> ProblemError:
     )
 
 
-def _new_job(
-    caller: Caller, submission: Submission, job_id: UUID, arrived_at: datetime, entry: Entry
+def new_job(
+    caller: Caller,
+    facts: Facts,
+    job_id: UUID,
+    arrived_at: datetime,
+    entry: Entry,
+    batch_id: UUID | None = None,
 ) -> NewJob:
-    fields = submission.fields
+    """Return the job that is about to be accepted, with its receipt."""
+    fields = facts.fields
     placements = fields.placements()
     receipt = parts().receipts.sign(
         Arrival(
             job_id=job_id,
             arrived_at=arrived_at,
             mode=caller.mode,
-            document_sha256=submission.sha256,
-            document_bytes=len(submission.document),
+            document_sha256=facts.sha256,
+            document_bytes=facts.length,
             external_reference=fields.external_reference,
             stamps=len(placements),
         )
@@ -193,15 +193,16 @@ def _new_job(
         placements=placements,
         external_reference=fields.external_reference,
         metadata=fields.metadata,
-        document_name=submission.name,
-        document_bytes=len(submission.document),
-        document_sha256=submission.sha256,
+        document_name=facts.name,
+        document_bytes=facts.length,
+        document_sha256=facts.sha256,
         accepted_at=arrived_at,
         receipt=receipt,
+        batch_id=batch_id,
     )
 
 
-def _as_accepted(job: NewJob, serials: list[str]) -> JobRecord:
+def as_accepted(job: NewJob, serials: list[str]) -> JobRecord:
     """Return the job as it stands at its acceptance, without asking the database again."""
     return JobRecord(
         id=job.id,
@@ -227,6 +228,7 @@ def _as_accepted(job: NewJob, serials: list[str]) -> JobRecord:
         problem_code=None,
         problem_facts={},
         receipt=job.receipt,
+        batch_id=job.batch_id,
         accepted_at=job.accepted_at,
         started_at=None,
         finished_at=None,

@@ -3,13 +3,18 @@
 from typing import Any, Literal
 from uuid import UUID
 
-from flask import Blueprint, Response, request
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+import orjson
+from flask import Blueprint, Response
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from sqlalchemy import Connection
 
 from common import webhook_endpoints, webhook_targets
+from common.idempotency import Answer
 from common.problems import Code, ProblemError
 from common.webhook_endpoints import Endpoint
-from web.answers import JSON, field_problem, json_answer
+from web import once
+from web.answers import JSON, json_answer
+from web.api import bodies
 from web.api.fields import Line
 from web.api.representations import rfc3339
 from web.callers import caller
@@ -30,7 +35,7 @@ class NewEndpoint(BaseModel):
 
 
 class WebhookEndpoint(BaseModel):
-    """An endpoint that is told of `job.stamped`, `job.failed`, `job.cancelled` and `job.upgraded`."""
+    """An endpoint that is told how jobs ended, of `job.upgraded` and of `batch.finished`."""
 
     id: UUID
     url: str
@@ -60,12 +65,15 @@ class WebhookEndpointList(BaseModel):
         "least once: answer 2xx, and treat the same `webhook-id` as the same message. Test keys "
         "and live keys have endpoints of their own.",
         body={JSON: NewEndpoint},
-        answers={201: Answers(description="Registered.", model=NewWebhookEndpoint)},
+        headers=once.DESCRIBED,
+        answers={
+            201: Answers(
+                description="Registered.", model=NewWebhookEndpoint, headers=(once.REPLAYED,)
+            )
+        },
         problems=(
-            Code.BAD_REQUEST,
-            Code.CONTENT_TYPE_UNSUPPORTED,
-            Code.FIELD_UNKNOWN,
-            Code.FIELD_INVALID,
+            *once.PROBLEMS,
+            *bodies.PROBLEMS,
             Code.WEBHOOK_URL_REFUSED,
         ),
     )
@@ -73,22 +81,25 @@ class WebhookEndpointList(BaseModel):
 def create() -> Response:
     """Register an endpoint and show its secret."""
     asking = caller()
-    if request.mimetype != JSON:
-        raise ProblemError(Code.CONTENT_TYPE_UNSUPPORTED, facts={"accepted": [JSON]})
-    request.max_content_length = 64 * 1024
-    try:
-        wanted = NewEndpoint.model_validate_json(request.get_data(cache=False))
-    except ValidationError as error:
-        raise field_problem(error) from error
+    wanted = bodies.read(NewEndpoint)
+    keyed = once.keyed(asking.account_id, once.fingerprint(bodies.asked_for(wanted)))
+    # Before the address is looked up again, which may answer otherwise by now.
+    earlier = once.earlier(keyed)
+    if earlier is not None:
+        return once.response(earlier, replay=True)
     try:
         webhook_targets.check(wanted.url, allow_private=parts().settings.webhook_allow_private)
     except webhook_targets.RefusedTargetError as error:
         raise ProblemError(Code.WEBHOOK_URL_REFUSED, f"the address {error}") from error
-    with parts().database.transaction() as connection:
+
+    def work(connection: Connection) -> Answer:
         endpoint, secret = webhook_endpoints.register(
             connection, asking, url=wanted.url, description=wanted.description
         )
-    return json_answer(_json(endpoint) | {"secret": secret}, status=201)
+        return Answer(201, {}, orjson.dumps(_json(endpoint) | {"secret": secret}))
+
+    answer, replay = once.do(keyed, work)
+    return once.response(answer, replay=replay)
 
 
 @blueprint.get("")
