@@ -21,6 +21,7 @@ class EventType(StrEnum):
     FAILED = "job.failed"
     CANCELLED = "job.cancelled"
     UPGRADED = "job.upgraded"
+    PURGED = "job.purged"
     QUOTA_LOW = "quota.low"
     # Of no job and no partner: for whoever runs the service.
     SERIALS_LOW = "serials.low"

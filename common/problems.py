@@ -65,6 +65,8 @@ class Code(StrEnum):
     QUOTA_TOO_SMALL = "quota_too_small"
     JOB_NOT_CANCELLABLE = "job_not_cancellable"
     DOCUMENT_NOT_READY = "document_not_ready"
+    DOCUMENT_PURGED = "document_purged"
+    STAMPING_FAILED = "stamping_failed"
     # Webhooks
     WEBHOOK_URL_REFUSED = "webhook_url_refused"
     # The service itself
@@ -234,6 +236,16 @@ PROBLEMS: dict[Code, Problem] = {
         409,
         "There is no stamped document: the job is not stamped. See its state.",
         "Belum ada dokumen bermeterai: pekerjaan belum selesai. Lihat statusnya.",
+    ),
+    Code.DOCUMENT_PURGED: Problem(
+        410,
+        "The document was deleted at the end of its retention time. Its record and serials stay valid.",
+        "Dokumen sudah dihapus karena masa simpannya habis. Catatan dan nomor serinya tetap berlaku.",
+    ),
+    Code.STAMPING_FAILED: Problem(
+        500,
+        "The document could not be stamped for a reason of ours ('reason' says which). Nothing is charged.",
+        "Dokumen gagal dibubuhi meterai karena kesalahan kami (lihat 'reason'). Tidak ada yang ditagih.",
     ),
     Code.WEBHOOK_URL_REFUSED: Problem(
         422,

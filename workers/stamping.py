@@ -1,13 +1,16 @@
 """One job: claim, read, seal, store, finish.
 
-Whatever dies here leaves the job to its lease: nothing is charged or told before the one transaction
-that finishes it, and a stored result that lost its claim lies under a key that nobody reads.
+Whatever dies here leaves the job to its parent or its lease: nothing is charged or told before the one
+transaction that finishes it, and a stored result that lost its claim lies under a key that nobody
+reads. What goes wrong has a class (`faults.py`), and the class says what becomes of the job.
 """
 
 import hashlib
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
+from random import Random
 from typing import Any
 from uuid import UUID
 
@@ -17,13 +20,16 @@ from common import documents, jobs
 from common.codes import CodeSigner
 from common.database import Database
 from common.documents import Documents, MissingDocumentError
-from common.jobs import Claim, ReservedStamp, Result
+from common.jobs import Claim, ReservedStamp, Result, Setback, SetbackKind, State
 from common.pace import Pace
 from common.partners import Mode
 from common.problems import Code
 from common.settings import WorkerSettings
-from common.telemetry import FINISHED, STAMPING, logger
+from common.telemetry import FINISHED, SETBACKS, STAMPING, logger
 from common.verdicts import is_specimen
+from workers import faults
+from workers.faults import TookTooLongError
+from workers.hands import Hands
 from workers.keyring import Keyring
 from workers.placing import WIB, engine_placement
 from workers.sealer import Outcome, Sealer
@@ -31,18 +37,17 @@ from workers.sealing import Design, SealingError, Signer, Stamp
 
 log = logger(__name__)
 
-# After a passing fault: 5 s, and twice as long after each further attempt, up to 10 minutes.
-FIRST_RETRY_SECONDS = 5.0
-LONGEST_RETRY_SECONDS = 600.0
-
-
-def retry_seconds(attempt: int) -> float:
-    """Return how long to wait after an attempt that failed for a passing reason; they count from 1."""
-    return min(LONGEST_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2.0 ** min(attempt - 1, 16))
+# A document whose time was up is at fault if it kept a processor busy for this part of it. One that did
+# not was in a process that was frozen, or on a machine that had no time for it.
+ITS_SHARE = 0.25
 
 
 class DocumentChangedError(Exception):
     """The stored document is not the one that was accepted."""
+
+
+class AttemptEndedError(Exception):
+    """An attempt did not end in a stamp; the text says why. For Flower and the log of the worker."""
 
 
 class Stamper:
@@ -60,6 +65,8 @@ class Stamper:
         codes: CodeSigner,
         design: Design | None,
         tell: Callable[[list[UUID]], None],
+        hands: Hands | None = None,
+        random: Random | None = None,
     ) -> None:
         """Take the parts; nothing is opened here."""
         self._settings = settings
@@ -71,15 +78,25 @@ class Stamper:
         self._codes = codes
         self._design = design
         self._tell = tell
+        self._hands = hands or Hands()
+        self._random = random or Random()
 
-    def stamp(self, job_id: UUID) -> None:
+    def stamp(self, job_id: UUID, *, worker: str | None = None) -> None:
         """Take the job to its end, if it is still there to be claimed.
 
+        Args:
+            job_id: the job.
+            worker: the name of this process, under which it claims; None: no parent watches over it.
+
         Raises:
-            Exception: whatever was not the document's fault, after the job went back into its lane.
+            AttemptEndedError: something else than the document was at fault; the job went back into its
+                lane, or is parked.
+            sqlalchemy.exc.SQLAlchemyError: there is no database; the lease brings the job back.
         """
         with self._database.transaction() as connection:
-            claim = jobs.claim(connection, job_id, lease_seconds=self._settings.lease_seconds)
+            claim = jobs.claim(
+                connection, job_id, lease_seconds=self._settings.lease_seconds, worker=worker
+            )
         if claim is None:
             log.info("nothing to claim")
             return
@@ -91,11 +108,10 @@ class Stamper:
             self._seal_and_finish(claim)
         except SealingError as error:
             self._fail(claim, Code(error.code), error.detail)
-        except Exception:
-            log.exception("attempt failed", attempt=claim.attempt)
-            with self._database.transaction() as connection:
-                jobs.give_back(connection, claim, retry_after_seconds=retry_seconds(claim.attempt))
-            raise
+        except Exception as error:
+            self._set_back(claim, error)
+            # Without the cause: what a parent gets of a MemoryError would make it fall.
+            raise AttemptEndedError(faults.reason_of(error)) from None
         seconds = time.perf_counter() - started
         STAMPING.observe(seconds)
         self._pace.served_in(claim.lane, seconds=seconds)
@@ -138,17 +154,24 @@ class Stamper:
 
     def _seal(self, claim: Claim, document: bytes, signer: Signer, now: datetime) -> Outcome:
         """Seal, and make sure that what cannot be sealed is the document that was accepted."""
+        busy = time.process_time()
+        # A token may hang where nothing interrupts it.
+        signer = replace(signer, sign=self._hands.without(signer.sign))
         try:
-            return self._sealer.seal(
-                document,
-                [self._stamp_for(claim, stamp, now) for stamp in claim.stamps],
-                signer=signer,
-                at=now,
-                reason=self._reason(claim),
-                design=self._design,
-            )
+            with self._hands.holding():
+                return self._sealer.seal(
+                    document,
+                    [self._stamp_for(claim, stamp, now) for stamp in claim.stamps],
+                    signer=signer,
+                    at=now,
+                    reason=self._reason(claim),
+                    design=self._design,
+                )
         except SoftTimeLimitExceeded as error:
-            # Here the document took the time; anywhere else it was the store or the database.
+            if time.process_time() - busy < self._settings.soft_limit_seconds * ITS_SHARE:
+                raise TookTooLongError(
+                    "the time was up, and the document had hardly any"
+                ) from error
             raise SealingError(Code.DOCUMENT_UNPROCESSABLE, reason="time") from error
         except SealingError as error:
             if hashlib.sha256(document).digest() != claim.document_sha256:
@@ -164,6 +187,29 @@ class Stamper:
         log.info("failed", attempt=claim.attempt, code=code)
         FINISHED.labels("failed", code).inc()
         self._tell(changed.deliveries)
+
+    def _set_back(self, claim: Claim, error: Exception) -> None:
+        """Put a job back into its lane, or park it, as the class of the fault says."""
+        setback = Setback(faults.kind_of(error), faults.reason_of(error))
+        wait = faults.retry_seconds(claim.attempt, self._random)
+        with self._database.transaction() as connection:
+            state = jobs.give_back(
+                connection,
+                claim,
+                setback,
+                retry_after_seconds=wait,
+                faults_allowed=self._settings.attempts_before_parking,
+            )
+        SETBACKS.labels(setback.kind).inc()
+        told = log.bind(attempt=claim.attempt, kind=setback.kind, reason=setback.reason)
+        if state is None:
+            told.warning("claim was taken over; setback not recorded")
+        elif state is State.PARKED:
+            told.error("parked", exc_info=error)
+        elif setback.kind is SetbackKind.OURS:
+            told.error("attempt failed", again_in=round(wait, 1), exc_info=error)
+        else:
+            told.warning("attempt failed", again_in=round(wait, 1))
 
     def _reason(self, claim: Claim) -> str:
         """Return what the signature is for: every serial in brackets, then our words.

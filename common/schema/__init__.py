@@ -4,7 +4,7 @@ Money is counted in stamps (whole numbers). Times are `timestamptz`, ids are UUI
 sorts by its time.
 """
 
-from common.schema import jobs, money, parties, serials, webhooks
+from common.schema import jobs, money, parties, serials, upkeep, webhooks
 from common.schema.base import METADATA
 
-__all__ = ["METADATA", "jobs", "money", "parties", "serials", "webhooks"]
+__all__ = ["METADATA", "jobs", "money", "parties", "serials", "upkeep", "webhooks"]
