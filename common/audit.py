@@ -104,6 +104,13 @@ RULES: dict[str, str] = {
         having count(e.id) <> (case when j.state in ('stamped', 'failed', 'cancelled')
                                     then 1 else 0 end)
             or bool_or(e.type <> 'job.' || j.state)""",
+    "every purged job was told as purged once, and no other": """
+        select j.id from jobs j left join events e on e.job_id = j.id and e.type = 'job.purged'
+        where (j.purged_at is null) <> (e.id is null)""",
+    "every setback is of an attempt that was made and did not end in a stamp": """
+        select distinct s.job_id from setbacks s join jobs j on j.id = s.job_id
+        where s.attempt > j.attempt
+           or s.attempt = j.attempt and j.state in ('stamping', 'stamped')""",
     "no lease is forgotten": """
         select id from jobs where state = 'stamping' and lease_until < now() - interval '15 minutes'
         """,

@@ -30,7 +30,7 @@ class NewEndpoint(BaseModel):
 
 
 class WebhookEndpoint(BaseModel):
-    """An endpoint that is told of `job.stamped`, `job.failed`, `job.cancelled` and `job.upgraded`."""
+    """An endpoint that is told of `job.stamped`, `.failed`, `.cancelled`, `.upgraded` and `.purged`."""
 
     id: UUID
     url: str
