@@ -31,7 +31,6 @@ def main(data: Path | None) -> None:
       stampede partner create "Portal A"
       stampede key issue --partner "Portal A" --mode test
       stampede quota topup --partner "Portal A" --amount 500 --reference invoice-17
-      stampede job list --state parked
       stampede verify stamped.pdf
       stampede verify --qr stamped.pdf
       stampede design check stamp.pdf --output stamp.png

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
+from random import Random
 from uuid import UUID
 
 import pytest
@@ -28,6 +29,15 @@ from common.problems import Code, ProblemError
 from tests.stack import Account
 
 LEASE = 60
+
+
+class AtOnce(Random):
+    """Draws the shortest wait after a fault: none."""
+
+    def uniform(self, a: float, b: float) -> float:
+        return a
+
+
 RESULT = Result(key="aa/result.pdf", length=10, sha256=b"r" * 32)
 
 
