@@ -43,10 +43,15 @@ def job_show(job_id: UUID, json_: bool) -> None:
 
 
 @job.command("list")
-@click.option("--state", type=click.Choice(list(State)), required=True, help="Jobs in this state.")
+@click.option(
+    "--state",
+    type=click.Choice([state.value for state in State]),
+    required=True,
+    help="Jobs in this state.",
+)
 @click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True)
 @as_json
-def job_list(state: State, limit: int, json_: bool) -> None:
+def job_list(state: str, limit: int, json_: bool) -> None:
     """List jobs in a state, the oldest first, with what went wrong last."""
     with transaction() as connection:
         found = records.in_state(connection, State(state), limit=limit)
