@@ -125,6 +125,7 @@ class Entry:
 UNKNOWN = Wait(None, None)
 # In no lane yet, and nothing is measured that could tell when it will be.
 HELD_UP = Wait(None, None, ask_again=30)
+_KNOWN = "pace:known"
 # Away, still loading, out of memory, a replica: whatever it says, the counters can wait.
 _UNREACHABLE = redis.RedisError
 
@@ -193,6 +194,20 @@ class Pace:
         """Set the counters right from what the database counted."""
         try:
             self._recount(keys=[_key(lane)], args=[queued, highest_ticket])
+        except _UNREACHABLE:
+            return
+
+    def is_new(self) -> bool:
+        """Say whether Valkey has started empty since `remember` was called: its queues are gone too."""
+        try:
+            return not self._client.exists(_KNOWN)
+        except _UNREACHABLE:
+            return False
+
+    def remember(self) -> None:
+        """Leave a mark that is gone when Valkey starts empty."""
+        try:
+            self._client.set(_KNOWN, 1)
         except _UNREACHABLE:
             return
 

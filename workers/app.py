@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from celery import Celery, Task
+from celery.exceptions import Reject
 from celery.signals import setup_logging, worker_init, worker_process_shutdown
 
 from common import database, documents, lanes, pace
@@ -193,7 +194,12 @@ class StampTask(Task):  # type: ignore[misc]
 def stamp(task: Task, job_id: str) -> None:
     """Stamp one job, if it is still there to be claimed."""
     with about(job_id=job_id, lane=(task.request.delivery_info or {}).get("routing_key")):
-        PARTS.stamper.stamp(UUID(job_id), worker=worker_name(task.request.hostname, os.getpid()))
+        worker = worker_name(task.request.hostname, os.getpid())
+        try:
+            PARTS.stamper.stamp(UUID(job_id), worker=worker)
+        except stamping.NotClaimedError as error:
+            # Acknowledged, it would be missing until the relay looks at the job again.
+            raise Reject(str(error), requeue=True) from error
 
 
 @app.task(name=lanes.DELIVER_TASK)

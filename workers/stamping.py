@@ -10,11 +10,14 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from billiard.exceptions import SoftTimeLimitExceeded
+from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
 
 from common import documents, jobs
 from common.codes import CodeSigner
@@ -36,7 +39,12 @@ from workers.sealer import Outcome, Sealer
 from workers.sealing import Design, SealingError, Signer, Stamp
 
 log = logger(__name__)
+T = TypeVar("T")
 
+# How much of the time of an attempt is spent waiting for a database that is away: for the claim, and in
+# all. A worker that did not wait would empty its lane, one message after the other, for nothing.
+CLAIM_PATIENCE = 0.5
+WHOLE_PATIENCE = 0.9
 # A document whose time was up is at fault if it kept a processor busy for this part of it. One that did
 # not was in a process that was frozen, or on a machine that had no time for it.
 ITS_SHARE = 0.25
@@ -44,6 +52,10 @@ ITS_SHARE = 0.25
 
 class DocumentChangedError(Exception):
     """The stored document is not the one that was accepted."""
+
+
+class NotClaimedError(Exception):
+    """The database stayed away, and the job is as it was: its message belongs back into the lane."""
 
 
 class AttemptEndedError(Exception):
@@ -67,6 +79,7 @@ class Stamper:
         tell: Callable[[list[UUID]], None],
         hands: Hands | None = None,
         random: Random | None = None,
+        pause: Callable[[float], None] = time.sleep,
     ) -> None:
         """Take the parts; nothing is opened here."""
         self._settings = settings
@@ -80,6 +93,7 @@ class Stamper:
         self._tell = tell
         self._hands = hands or Hands()
         self._random = random or Random()
+        self._pause = pause
 
     def stamp(self, job_id: UUID, *, worker: str | None = None) -> None:
         """Take the job to its end, if it is still there to be claimed.
@@ -91,12 +105,25 @@ class Stamper:
         Raises:
             AttemptEndedError: something else than the document was at fault; the job went back into its
                 lane, or is parked.
-            sqlalchemy.exc.SQLAlchemyError: there is no database; the lease brings the job back.
+            NotClaimedError: there is no database.
+            sqlalchemy.exc.SQLAlchemyError: the database went away after the claim; the lease brings the
+                job back.
         """
-        with self._database.transaction() as connection:
-            claim = jobs.claim(
-                connection, job_id, lease_seconds=self._settings.lease_seconds, worker=worker
+        began = time.monotonic()
+        try:
+            claim = self._patiently(
+                partial(
+                    jobs.claim,
+                    job_id=job_id,
+                    lease_seconds=self._settings.lease_seconds,
+                    worker=worker,
+                ),
+                began + self._settings.soft_limit_seconds * CLAIM_PATIENCE,
             )
+        except SQLAlchemyError as error:
+            if faults.kind_of(error) is not SetbackKind.PASSING:
+                raise
+            raise NotClaimedError(faults.reason_of(error)) from None
         if claim is None:
             log.info("nothing to claim")
             return
@@ -104,12 +131,13 @@ class Stamper:
             self._pace.leave(claim.lane, taken_up=True)
         log.info("claimed", attempt=claim.attempt)
         started = time.perf_counter()
+        until = began + self._settings.soft_limit_seconds * WHOLE_PATIENCE
         try:
             self._seal_and_finish(claim)
         except SealingError as error:
-            self._fail(claim, Code(error.code), error.detail)
+            self._fail(claim, Code(error.code), error.detail, until)
         except Exception as error:
-            self._set_back(claim, error)
+            self._set_back(claim, error, until)
             # Without the cause: what a parent gets of a MemoryError would make it fall.
             raise AttemptEndedError(faults.reason_of(error)) from None
         seconds = time.perf_counter() - started
@@ -178,9 +206,8 @@ class Stamper:
                 raise DocumentChangedError("the stored document is damaged") from error
             raise
 
-    def _fail(self, claim: Claim, code: Code, facts: Mapping[str, Any]) -> None:
-        with self._database.transaction() as connection:
-            changed = jobs.fail(connection, claim, code, facts)
+    def _fail(self, claim: Claim, code: Code, facts: Mapping[str, Any], until: float) -> None:
+        changed = self._patiently(partial(jobs.fail, claim=claim, code=code, facts=facts), until)
         if changed is None:
             log.warning("claim was taken over; failure not recorded", attempt=claim.attempt)
             return
@@ -188,18 +215,20 @@ class Stamper:
         FINISHED.labels("failed", code).inc()
         self._tell(changed.deliveries)
 
-    def _set_back(self, claim: Claim, error: Exception) -> None:
+    def _set_back(self, claim: Claim, error: Exception, until: float) -> None:
         """Put a job back into its lane, or park it, as the class of the fault says."""
         setback = Setback(faults.kind_of(error), faults.reason_of(error))
         wait = faults.retry_seconds(claim.attempt, self._random)
-        with self._database.transaction() as connection:
-            state = jobs.give_back(
-                connection,
-                claim,
-                setback,
+        state = self._patiently(
+            partial(
+                jobs.give_back,
+                claim=claim,
+                setback=setback,
                 retry_after_seconds=wait,
                 faults_allowed=self._settings.attempts_before_parking,
-            )
+            ),
+            until,
+        )
         SETBACKS.labels(setback.kind).inc()
         told = log.bind(attempt=claim.attempt, kind=setback.kind, reason=setback.reason)
         if state is None:
@@ -210,6 +239,22 @@ class Stamper:
             told.error("attempt failed", again_in=round(wait, 1), exc_info=error)
         else:
             told.warning("attempt failed", again_in=round(wait, 1))
+
+    def _patiently(self, work: Callable[[Connection], T], until: float) -> T:
+        """Do what one transaction does; while the database is away, again and again until a time.
+
+        Only for what may be done twice: a commit whose answer was lost may have taken place.
+        """
+        while True:
+            try:
+                with self._database.transaction() as connection:
+                    return work(connection)
+            except SQLAlchemyError as error:
+                passing = faults.kind_of(error) is SetbackKind.PASSING
+                if not passing or time.monotonic() >= until:
+                    raise
+                log.warning("waiting for the database", reason=faults.reason_of(error))
+            self._pause(self._random.uniform(0.2, 1.0))
 
     def _reason(self, claim: Claim) -> str:
         """Return what the signature is for: every serial in brackets, then our words.

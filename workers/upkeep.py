@@ -28,6 +28,7 @@ ROUND = 500
 ROUND_SECONDS = 3.0
 LONG_ROUND_SECONDS = 20.0
 PURGED_AT_ONCE = 100
+MADE_DUE_AT_ONCE = 20_000
 KEYS_FORGOTTEN_AT_ONCE = 10_000
 # A queued job is never out of the relay's sight for longer.
 LONGEST_REPUBLISH_SECONDS = 3600
@@ -73,7 +74,30 @@ class Caretaker:
         The next look at a job comes later each time. A message too many does no harm: the second
         finds nothing to claim.
         """
+        if self._pace.is_new():
+            self._relay_all()
         return self._again_and_again("job republished", self._relay_some_jobs, ROUND, ROUND_SECONDS)
+
+    def _relay_all(self) -> None:
+        """Make all queued jobs due: the broker began anew, and has lost every message.
+
+        Those that wait after a fault go on waiting. Where there are more than one round may touch, the
+        next one goes on; the mark is set by the one that found the last.
+        """
+        with self._database.transaction() as connection:
+            made_due = connection.execute(
+                text(
+                    "with lost as (select id from jobs where state = 'queued'"
+                    " and publish_at > now() and (not_before is null or not_before <= now())"
+                    " limit :limit for update skip locked)"
+                    " update jobs set publish_at = now(), publications = 0"
+                    " from lost where jobs.id = lost.id"
+                ),
+                {"limit": MADE_DUE_AT_ONCE},
+            ).rowcount
+        if made_due < MADE_DUE_AT_ONCE:
+            self._pace.remember()
+        self._note("job whose message was lost with the broker", made_due)
 
     def _relay_some_jobs(self) -> int:
         with self._database.transaction() as connection:
