@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0007"
-down_revision = "0005"
+down_revision = "0006"
 
 STATES = "state in ('queued', 'stamping', 'parked', 'stamped', 'failed', 'cancelled')"
 
