@@ -52,7 +52,10 @@ def job_show(job_id: UUID, json_: bool) -> None:
 @click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True)
 @as_json
 def job_list(state: str, limit: int, json_: bool) -> None:
-    """List jobs in a state, the oldest first, with what went wrong last."""
+    """List jobs in a state, the oldest first.
+
+    With what went wrong last, if anything did.
+    """
     with transaction() as connection:
         found = records.in_state(connection, State(state), limit=limit)
         last = {each.id: setbacks.of_job(connection, each.id)[-1:] for each in found}
@@ -81,7 +84,10 @@ def job_list(state: str, limit: int, json_: bool) -> None:
 @click.argument("job_ids", type=click.UUID, nargs=-1)
 @click.option("--parked", "all_", is_flag=True, help="All jobs that are parked.")
 def job_requeue(job_ids: tuple[UUID, ...], all_: bool) -> None:
-    """Send parked jobs back into their lanes, with the same serials. Ends with 1 if one was not parked."""
+    """Send parked jobs back into their lanes.
+
+    They keep their serials. Ends with 1 if one of those named was not parked.
+    """
     if bool(job_ids) == all_:
         raise click.UsageError("name jobs, or say --parked for all of them")
     with transaction() as connection:
@@ -96,9 +102,9 @@ def job_requeue(job_ids: tuple[UUID, ...], all_: bool) -> None:
 @click.argument("job_id", type=click.UUID)
 @click.option("--reason", required=True, help="One sentence, which its owner reads.")
 def job_give_up(job_id: UUID, reason: str) -> None:
-    """End a job that cannot be stamped as failed, and give its quota back.
+    """End a job that cannot be stamped as failed.
 
-    For a parked job, or one that is queued again after a fault.
+    Its quota is given back. For a parked job, or one that is queued again after a fault.
     """
     said_ = " ".join(reason.split())
     if not 1 <= len(said_) <= LONGEST_REASON:
