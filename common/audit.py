@@ -67,7 +67,8 @@ _JOBS = """
         select job_id, count(*) filter (where type = 'job.accepted') as accepted,
             count(*) filter (where type = 'job.stamped') as stamped,
             count(*) filter (where type = 'job.failed') as failed,
-            count(*) filter (where type = 'job.cancelled') as cancelled
+            count(*) filter (where type = 'job.cancelled') as cancelled,
+            count(*) filter (where type = 'job.purged') as purged
         from events where job_id is not null group by job_id) v on v.job_id = j.id"""
 
 # Of a job `j`: its serials `s`, its hold `h`, its settlement `t`, its events `v`; null where it has none.
@@ -101,6 +102,8 @@ JOB_RULES: dict[str, str] = {
         coalesce(v.stamped, 0) <> (j.state = 'stamped')::int
             or coalesce(v.failed, 0) <> (j.state = 'failed')::int
             or coalesce(v.cancelled, 0) <> (j.state = 'cancelled')::int""",
+    "every purged job was told as purged once, and no other": """
+        coalesce(v.purged, 0) <> (j.purged_at is not null)::int""",
     "no lease is forgotten": """
         j.state = 'stamping' and j.lease_until < now() - interval '15 minutes'""",
     "no queued job is out of the relay's sight": """
@@ -119,6 +122,10 @@ OTHER_RULES: dict[str, str] = {
             select import_id from serials where import_id is not null
             union all select import_id from serial_stock) about on about.import_id = i.id
         group by i.id having count(about.import_id) <> i.added""",
+    "every setback is of an attempt that was made and did not end in a stamp": """
+        select distinct s.job_id from setbacks s join jobs j on j.id = s.job_id
+        where s.attempt > j.attempt
+           or s.attempt = j.attempt and j.state in ('stamping', 'stamped')""",
     "a job's partner and mode are its account's": """
         select j.id from jobs j join accounts a on a.id = j.account_id
         where j.partner_id <> a.partner_id or j.mode <> a.mode""",

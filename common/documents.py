@@ -9,7 +9,9 @@ all its bytes or does not exist.
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote, urlsplit
@@ -27,13 +29,21 @@ if TYPE_CHECKING:
 
 INBOX = "inbox"
 # The last two digits of a job's id, which are random.
-_SHARDS = tuple(f"{number:02x}" for number in range(256))
+SHARDS = tuple(f"{number:02x}" for number in range(256))
 # What a client of S3 may be told by the environment, beside its credentials, region and endpoint.
 _CLIENT_OPTIONS = ("allow_http", "allow_invalid_certificates", "proxy_url", "proxy_excludes")
 
 
 class MissingDocumentError(LookupError):
     """No object has this key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An object as the store lists it; the time is the store's."""
+
+    key: str
+    at: datetime
 
 
 class StoreAwayError(Exception):
@@ -123,6 +133,41 @@ class Documents:
             self.delete(key)
         return len(old)
 
+    def list_shard(self, shard: str, *, after: str, limit: int) -> list[Stored]:
+        """Return objects of one of the shards, in the order of their keys.
+
+        In a local folder also what a crash left of a file that was being written.
+
+        Args:
+            shard: one of SHARDS.
+            after: a key; only objects behind it are returned. Empty: from the beginning.
+            limit: how many at the most.
+        """
+        if self._folder is not None:
+            return list(islice(_walk(self._folder, shard, after), limit))
+        listed = obstore.list(self._store, prefix=shard, offset=after or None, chunk_size=limit)
+        return [Stored(o["path"], o["last_modified"]) for o in next(iter(listed), ())]
+
+    def delete_job(self, job_id: UUID) -> None:
+        """Remove everything that is stored of a job; harmless when there is nothing."""
+        folder = _folder_of(job_id)
+        if self._folder is not None:
+            found = [_key(self._folder, path) for path in _files(self._folder / folder)]
+        else:
+            found = [o["path"] for part in obstore.list(self._store, prefix=folder) for o in part]
+        for key in found:
+            self.delete_stored(key)
+
+    def delete_stored(self, key: str) -> None:
+        """Remove an object that was listed, and its job's folder when nothing else is in it."""
+        if self._folder is None:
+            self.delete(key)
+            return
+        path = self._folder / key
+        path.unlink(missing_ok=True)
+        with suppress(OSError):
+            path.parent.rmdir()
+
     def answers(self, *, room: int) -> bool:
         """Say whether the store can be read and written now.
 
@@ -166,9 +211,50 @@ def inbox_key(question_id: UUID) -> str:
     return f"{INBOX}/{question_id}.pdf"
 
 
+def job_of(key: str) -> UUID | None:
+    """Return whose object this is; None when it is none of a job's."""
+    shard, _, rest = key.partition("/")
+    name, separator, _ = rest.partition("/")
+    try:
+        job_id = UUID(name)
+    except ValueError:
+        return None
+    return job_id if separator and _folder_of(job_id) == f"{shard}/{name}" else None
+
+
 def _folder_of(job_id: UUID) -> str:
     # The id starts with the time; its random end spreads the jobs over 256 folders.
     return f"{job_id.hex[-2:]}/{job_id}"
+
+
+def _walk(top: Path, shard: str, after: str) -> Iterator[Stored]:
+    """Yield the files of a shard behind a key, in the order of their keys."""
+    within = f"{shard}/"
+    folder, _, name = after.removeprefix(within).partition("/")
+    for job in sorted(entry.name for entry in _entries(top / shard) if entry.name >= folder):
+        for path in _files(top / shard / job):
+            if job == folder and path.name <= name:
+                continue
+            # Another round may have removed it since.
+            with suppress(FileNotFoundError):
+                at = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+                yield Stored(_key(top, path), at)
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(Path(entry.path) for entry in _entries(folder) if entry.is_file())
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as found:
+            return list(found)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _key(top: Path, path: Path) -> str:
+    return path.relative_to(top).as_posix()
 
 
 @contextmanager
@@ -244,9 +330,9 @@ def _make_shards(folder: Path) -> None:
 
     Made by whoever opens the store first, so that nobody stores into one that is not on the disk yet.
     """
-    if (folder / _SHARDS[-1]).exists():
+    if (folder / SHARDS[-1]).exists():
         return
-    for name in _SHARDS:
+    for name in SHARDS:
         (folder / name).mkdir(exist_ok=True)
     _sync_up_to(folder, folder)
 

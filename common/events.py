@@ -22,6 +22,7 @@ class EventType(StrEnum):
     CANCELLED = "job.cancelled"
     UPGRADED = "job.upgraded"
     BATCH_FINISHED = "batch.finished"
+    PURGED = "job.purged"
     QUOTA_LOW = "quota.low"
     # Of no job and no partner: for whoever runs the service.
     SERIALS_LOW = "serials.low"

@@ -98,6 +98,25 @@ def missed(connection: Connection, due: Due, *, status: int | None, error: str) 
     return again
 
 
+def pull_in(connection: Connection, *, lease_seconds: float) -> None:
+    """Make deliveries due that lie further ahead than any can: the database's clock went back.
+
+    Args:
+        connection: a transaction.
+        lease_seconds: how long one attempt may take.
+    """
+    # By the attempts made: at once, then what `claim` and `missed` write.
+    longest = [lease_seconds, *(max(lease_seconds, wait) for wait in RETRY_SECONDS), lease_seconds]
+    connection.execute(
+        text(
+            "update deliveries set next_attempt_at = now() where state = 'pending'"
+            " and next_attempt_at > now() + make_interval(secs => 2 *"
+            " (cast(:longest as float[]))[least(attempts, :most) + 1])"
+        ),
+        {"longest": longest, "most": len(RETRY_SECONDS) + 1},
+    )
+
+
 def take_due(connection: Connection, *, limit: int, resend_seconds: float) -> list[UUID]:
     """Return deliveries that are due and were not taken up for a while.
 

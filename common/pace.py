@@ -128,6 +128,7 @@ class Entry:
 UNKNOWN = Wait(None, None)
 # In no lane yet, and nothing is measured that could tell when it will be.
 HELD_UP = Wait(None, None, ask_again=30)
+_KNOWN = "pace:known"
 # Away, still loading, out of memory, a replica: whatever it says, the counters can wait.
 _UNREACHABLE = redis.RedisError
 # Whoever accepts a document waits for a silent Valkey once in a while, not each time.
@@ -214,6 +215,20 @@ class Pace:
     def recount(self, lane: str, *, queued: int, highest_ticket: int) -> None:
         """Set the counters right from what the database counted."""
         self._ask(lambda: self._recount(keys=[_key(lane)], args=[queued, highest_ticket]))
+
+    def is_new(self) -> bool:
+        """Say whether Valkey has started empty since `remember` was called: its queues are gone too."""
+        try:
+            return not self._client.exists(_KNOWN)
+        except _UNREACHABLE:
+            return False
+
+    def remember(self) -> None:
+        """Leave a mark that is gone when Valkey starts empty."""
+        try:
+            self._client.set(_KNOWN, 1)
+        except _UNREACHABLE:
+            return
 
     def answers(self) -> bool:
         """Say whether Valkey answers now."""

@@ -73,6 +73,8 @@ class Code(StrEnum):
     QUOTA_TOO_SMALL = "quota_too_small"
     JOB_NOT_CANCELLABLE = "job_not_cancellable"
     DOCUMENT_NOT_READY = "document_not_ready"
+    DOCUMENT_PURGED = "document_purged"
+    STAMPING_FAILED = "stamping_failed"
     # Quota
     PARTNER_UNKNOWN = "partner_unknown"
     REFERENCE_REUSED = "reference_reused"
@@ -289,6 +291,16 @@ PROBLEMS: dict[Code, Problem] = {
         409,
         "This reference was used before, for something else. Nothing was changed.",
         "Referensi ini sudah dipakai untuk hal lain. Tidak ada yang berubah.",
+    ),
+    Code.DOCUMENT_PURGED: Problem(
+        410,
+        "The document was deleted at the end of its retention time. Its record and serials stay valid.",
+        "Dokumen sudah dihapus karena masa simpannya habis. Catatan dan nomor serinya tetap berlaku.",
+    ),
+    Code.STAMPING_FAILED: Problem(
+        500,
+        "The document could not be stamped for a reason of ours ('reason' says which). Nothing is charged.",
+        "Dokumen gagal dibubuhi meterai karena kesalahan kami (lihat 'reason'). Tidak ada yang ditagih.",
     ),
     Code.WEBHOOK_URL_REFUSED: Problem(
         422,

@@ -257,6 +257,25 @@ class WorkerSettings(DrawingSettings):
     webhook_timeout_seconds: float = Field(
         10.0, gt=0, description="How long one webhook attempt may take in all."
     )
+    attempts_before_parking: int = Field(
+        5, ge=1, description="Attempts that may end by a fault of ours before a job is parked."
+    )
+    retention_days: int = Field(
+        365,
+        ge=0,
+        le=36_500,
+        description="How long documents of ended jobs are kept; 0: for ever. Records stay.",
+    )
+
+    @property
+    def soft_limit_seconds(self) -> float:
+        """Return after which time an attempt is asked to stop, before its lease runs out."""
+        return self.lease_seconds * 0.6
+
+    @property
+    def hard_limit_seconds(self) -> float:
+        """Return after which time its process is killed, still before the lease runs out."""
+        return self.lease_seconds * 0.8
 
     @field_validator("timestamp_urls", "revocation_files", mode="before")
     @classmethod

@@ -48,7 +48,14 @@ LIMITED = Counter("stampede_rate_limited", "Requests refused by a rate limit", [
 RATES_UNKNOWN = Counter(
     "stampede_rates_unknown", "Times that a rate limit could not be asked for, and allowed all"
 )
+SETBACKS = Counter("stampede_setbacks", "Attempts that did not end in a stamp", ["kind"])
 UPKEEP = Counter("stampede_upkeep_found", "Things that upkeep found and mended", ["what"])
+UPKEEP_RAN = Gauge(
+    "stampede_upkeep_last_run_timestamp_seconds",
+    "When a round of upkeep was last done to its end",
+    ["round"],
+    multiprocess_mode="mostrecent",
+)
 KEY_EXPIRES = Gauge(
     "stampede_signing_key_expires_seconds",
     "Seconds until a stamping key may sign no more, as of the last job; below zero: it ended",

@@ -36,7 +36,9 @@ def take_due(connection: Connection, *, limit: int) -> list[Upgradable]:
     """Return results that are due, the longest due first; nobody else gets them for two minutes."""
     rows = connection.execute(
         text(
-            "with due as (select id from jobs where upgrade_at <= now() order by upgrade_at"
+            # One further ahead than it can be was taken up before the clock went back.
+            "with due as (select id from jobs where upgrade_at <= now()"
+            " or upgrade_at > now() + make_interval(secs => 2 * :again) order by upgrade_at"
             " limit :limit for update skip locked)"
             " update jobs set upgrade_at = now() + make_interval(secs => :again) from due"
             " where jobs.id = due.id returning jobs.id, attempt, document_bytes, result_key,"

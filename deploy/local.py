@@ -153,7 +153,7 @@ class Copy:
             *(sys.executable, "-m", "celery", "-A", "workers.desk", "worker", "--loglevel", "INFO"),
             *("-E", "-n", "check@%h", "-Q", lanes.CHECK_LANE, "--autoscale", "2,1"),
         ]
-        beat = [*celery, "beat", "--loglevel", "INFO", "-s", str(self._data / "beat-schedule")]
+        beat = [*celery, "beat", "--loglevel", "INFO", "-S", "workers.timetable:Timetable"]
         flower = [
             *(*celery, "flower", f"--address={choices.host}", f"--port={choices.flower_port}"),
             *(f"--db={self._data / 'flower'}", "--persistent=True", "--state_save_interval=5000"),

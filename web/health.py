@@ -91,6 +91,7 @@ class Queue(Collector):
                         " (select count(*) from jobs where state = 'stamping') as stamping,"
                         " (select count(*) from jobs where waiting_for = 'serials')"
                         " as waiting_for_serials,"
+                        " (select count(*) from jobs where state = 'parked') as parked,"
                         " (select count(*) from deliveries where state = 'pending') as deliveries"
                     )
                 ).one()

@@ -3,11 +3,13 @@
 Tasks are thin: an id comes in, one function of the domain is called. `celery -A workers.app`.
 """
 
+import os
 from functools import cached_property, partial
 from typing import Any
 from uuid import UUID
 
 from celery import Task
+from celery.exceptions import Reject
 from celery.signals import setup_logging, worker_init, worker_process_shutdown
 
 from common import database, documents, lanes, pace
@@ -19,7 +21,10 @@ from common.pace import Pace
 from common.settings import WorkerSettings
 from common.telemetry import about, configure_logs
 from workers import delivery, stamping, upkeep
+from workers.hands import Hands
 from workers.keyring import Keyring
+from workers.lost import Undertaker, WatchedRequest, worker_name
+from workers.orphans import Sweeper
 from workers.sealer import Sealer
 from workers.sealing import Design
 from workers.upgrading import Upgrader
@@ -81,6 +86,7 @@ class Parts:
             codes=self.codes,
             design=self.design,
             tell=partial(lanes.publish_deliveries, app),
+            hands=HANDS,
         )
 
     @cached_property
@@ -100,6 +106,11 @@ class Parts:
         )
 
     @cached_property
+    def sweeper(self) -> Sweeper:
+        """The search for objects that no job names."""
+        return Sweeper(database=self.database, documents=self.documents)
+
+    @cached_property
     def upgrader(self) -> Upgrader:
         """Timestamps for files that had to do without."""
         return Upgrader(
@@ -111,26 +122,34 @@ class Parts:
 
 
 PARTS = Parts()
+# Before the pool's processes are forked, which share it.
+HANDS = Hands()
 app: LanesApp = lanes.make_celery(SETTINGS)
 app.conf.update(
     # A task that hangs is asked to stop, then stopped, before its lease runs out.
-    task_soft_time_limit=SETTINGS.lease_seconds * 0.6,
-    task_time_limit=SETTINGS.lease_seconds * 0.8,
+    task_soft_time_limit=SETTINGS.soft_limit_seconds,
+    task_time_limit=SETTINGS.hard_limit_seconds,
     worker_max_memory_per_child=512 * 1024,
     worker_hijack_root_logger=False,
     worker_redirect_stdouts=False,
     # On a warm shutdown running tasks are waited for; only then are messages given back.
     worker_soft_shutdown_timeout=10,
     beat_schedule={
-        "relay": {"task": "stampede.relay", "schedule": 5.0, "options": {"expires": 30}},
-        "leases": {"task": "stampede.leases", "schedule": 5.0, "options": {"expires": 30}},
-        "batches": {"task": "stampede.batches", "schedule": 5.0, "options": {"expires": 30}},
-        "upgrade": {"task": "stampede.upgrade", "schedule": 5.0, "options": {"expires": 30}},
-        "serials": {"task": "stampede.serials", "schedule": 5.0, "options": {"expires": 30}},
-        "recount": {"task": "stampede.recount", "schedule": 30.0, "options": {"expires": 30}},
-        "forget": {"task": "stampede.forget", "schedule": 600.0, "options": {"expires": 600}},
-        "quotas": {"task": "stampede.quotas", "schedule": 30.0, "options": {"expires": 30}},
-        "inbox": {"task": "stampede.inbox", "schedule": 300.0, "options": {"expires": 300}},
+        name: {"task": f"stampede.{name}", "schedule": seconds}
+        for name, seconds in {
+            "relay": 5.0,
+            "relay_deliveries": 5.0,
+            "leases": 5.0,
+            "batches": 5.0,
+            "upgrade": 5.0,
+            "serials": 5.0,
+            "recount": 30.0,
+            "quotas": 30.0,
+            "purge": 60.0,
+            "orphans": 60.0,
+            "inbox": 300.0,
+            "forget": 600.0,
+        }.items()
     },
 )
 
@@ -159,11 +178,30 @@ def _close(**_: Any) -> None:
         PARTS.keys.close()
 
 
-@app.task(name=lanes.STAMP_TASK, bind=True)
+class StampRequest(WatchedRequest):
+    """A stamping as the parent of the pool sees it."""
+
+    undertaker = Undertaker(
+        hands=HANDS, connect=lambda: Database(SETTINGS.database_url, pool_size=1)
+    )
+
+
+class StampTask(Task):  # type: ignore[misc]
+    """A task whose job is taken back when its process is gone."""
+
+    Request = StampRequest
+
+
+@app.task(name=lanes.STAMP_TASK, bind=True, base=StampTask)
 def stamp(task: Task, job_id: str) -> None:
     """Stamp one job, if it is still there to be claimed."""
     with about(job_id=job_id, lane=(task.request.delivery_info or {}).get("routing_key")):
-        PARTS.stamper.stamp(UUID(job_id))
+        worker = worker_name(task.request.hostname, os.getpid())
+        try:
+            PARTS.stamper.stamp(UUID(job_id), worker=worker)
+        except stamping.NotClaimedError as error:
+            # Acknowledged, it would be missing until the relay looks at the job again.
+            raise Reject(str(error), requeue=True) from error
 
 
 @app.task(name=lanes.DELIVER_TASK)
@@ -175,55 +213,84 @@ def deliver(delivery_id: str) -> None:
 
 @app.task(name="stampede.relay")
 def relay() -> None:
-    """Send what the broker lost or never got."""
-    PARTS.caretaker.relay_jobs()
-    PARTS.caretaker.relay_deliveries()
+    """Send jobs that the broker lost or never got."""
+    with upkeep.round_of("relay"):
+        PARTS.caretaker.relay_jobs()
+
+
+@app.task(name="stampede.relay_deliveries")
+def relay_deliveries() -> None:
+    """Send webhook deliveries that are due."""
+    with upkeep.round_of("relay_deliveries"):
+        PARTS.caretaker.relay_deliveries()
 
 
 @app.task(name="stampede.leases")
 def leases() -> None:
     """Take back jobs whose worker went away."""
-    PARTS.caretaker.take_back_expired()
+    with upkeep.round_of("leases"):
+        PARTS.caretaker.take_back_expired()
 
 
 @app.task(name="stampede.batches")
 def batches() -> None:
     """Tell of batches whose last job has ended."""
-    PARTS.caretaker.finish_batches()
+    with upkeep.round_of("batches"):
+        PARTS.caretaker.finish_batches()
 
 
 @app.task(name="stampede.upgrade")
 def upgrade() -> None:
     """Bring stored files the timestamp that they had to do without."""
-    PARTS.upgrader.upgrade_due()
+    with upkeep.round_of("upgrade"):
+        PARTS.upgrader.upgrade_due()
 
 
 @app.task(name="stampede.serials")
 def serials() -> None:
     """Give serials to jobs that wait for them, and say when the stock runs low."""
-    PARTS.caretaker.serve_waiting()
-    PARTS.caretaker.watch_stock()
+    with upkeep.round_of("serials"):
+        PARTS.caretaker.serve_waiting()
+        PARTS.caretaker.watch_stock()
 
 
 @app.task(name="stampede.recount")
 def recount() -> None:
     """Set the lanes' counters right."""
-    PARTS.caretaker.recount()
+    with upkeep.round_of("recount"):
+        PARTS.caretaker.recount()
 
 
-@app.task(name="stampede.forget")
-def forget() -> None:
-    """Drop idempotency keys that are too old to count."""
-    PARTS.caretaker.forget_idempotency_keys()
+@app.task(name="stampede.purge")
+def purge() -> None:
+    """Delete documents whose retention time is over."""
+    with upkeep.round_of("purge"):
+        PARTS.caretaker.purge()
+
+
+@app.task(name="stampede.orphans")
+def orphans() -> None:
+    """Remove objects that no job names."""
+    with upkeep.round_of("orphans"):
+        PARTS.sweeper.sweep()
 
 
 @app.task(name="stampede.quotas")
 def quotas() -> None:
     """Tell partners whose quota ran low."""
-    PARTS.caretaker.look_at_quotas()
+    with upkeep.round_of("quotas"):
+        PARTS.caretaker.look_at_quotas()
 
 
 @app.task(name="stampede.inbox")
 def inbox() -> None:
     """Remove uploads that a crash left behind."""
-    PARTS.caretaker.clear_inbox()
+    with upkeep.round_of("inbox"):
+        PARTS.caretaker.clear_inbox()
+
+
+@app.task(name="stampede.forget")
+def forget() -> None:
+    """Drop idempotency keys that are too old to count."""
+    with upkeep.round_of("forget"):
+        PARTS.caretaker.forget_idempotency_keys()

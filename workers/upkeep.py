@@ -1,10 +1,12 @@
-"""What beat runs: send what the broker lost, take back what workers lost, count anew, forget.
+"""What beat runs: send what the broker lost, take back what workers lost, count anew, forget, purge.
 
-Every round is bounded, safe to run twice and beside itself.
+Every round is bounded in time or number, safe to run twice and beside itself, and goes on where one
+item cannot be mended. `docs/retries.md` has them in a table.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import text
@@ -16,19 +18,33 @@ from common.lanes import LanesApp
 from common.pace import Entry, LanePace, Pace
 from common.serials import low
 from common.settings import WorkerSettings
-from common.telemetry import FINISHED, UPKEEP, logger
+from common.telemetry import FINISHED, UPKEEP, UPKEEP_RAN, about, logger
+from workers.faults import reason_of
 
 log = logger(__name__)
 
 ROUND = 500
-# For what goes on as long as there is some: other rounds want to be had in between.
+# A round that finds its full number again and again goes on for so long; beat calls again soon.
 ROUND_SECONDS = 3.0
 # One that has jobs left costs one look into an index.
 BATCHES_LOOKED_AT = 2000
+LONG_ROUND_SECONDS = 20.0
+PURGED_AT_ONCE = 100
+MADE_DUE_AT_ONCE = 20_000
+KEYS_FORGOTTEN_AT_ONCE = 10_000
+# A queued job is never out of the relay's sight for longer.
+LONGEST_REPUBLISH_SECONDS = 3600
 IDEMPOTENCY_KEY_HOURS = 24
 DELIVERY_RESEND_SECONDS = 5.0
 # Far longer than any client waits for an answer about its file.
 INBOX_SECONDS = 600
+
+
+@contextmanager
+def round_of(name: str) -> Iterator[None]:
+    """Note when a round was last done to its end."""
+    yield
+    UPKEEP_RAN.labels(name).set_to_current_time()
 
 
 class Caretaker:
@@ -60,43 +76,90 @@ class Caretaker:
         The next look at a job comes later each time. A message too many does no harm: the second
         finds nothing to claim.
         """
+        if self._pace.is_new():
+            self._relay_all()
+        return self._again_and_again("job republished", self._relay_some_jobs, ROUND, ROUND_SECONDS)
+
+    def _relay_all(self) -> None:
+        """Make all queued jobs due: the broker began anew, and has lost every message.
+
+        Those that wait after a fault go on waiting. Where there are more than one round may touch, the
+        next one goes on; the mark is set by the one that found the last.
+        """
+        with self._database.transaction() as connection:
+            made_due = connection.execute(
+                text(
+                    "with lost as (select id from jobs where state = 'queued'"
+                    " and publish_at > now() and (not_before is null or not_before <= now())"
+                    " limit :limit for update skip locked)"
+                    " update jobs set publish_at = now(), publications = 0"
+                    " from lost where jobs.id = lost.id"
+                ),
+                {"limit": MADE_DUE_AT_ONCE},
+            ).rowcount
+        if made_due < MADE_DUE_AT_ONCE:
+            self._pace.remember()
+        self._note("job whose message was lost with the broker", made_due)
+
+    def _relay_some_jobs(self) -> int:
         with self._database.transaction() as connection:
             due = connection.execute(
                 text(
+                    # A time further ahead than any can be was written before the clock went back.
                     "with due as (select id from jobs where state = 'queued'"
-                    " and publish_at <= now() order by publish_at limit :limit"
-                    " for update skip locked)"
+                    " and (publish_at <= now()"
+                    " or publish_at > now() + make_interval(secs => greatest(:again, :longest)))"
+                    " order by publish_at limit :limit for update skip locked)"
                     " update jobs set publications = publications + 1, publish_at = now()"
-                    " + make_interval(secs => least(:again * 2 ^ publications, 3600))"
+                    " + make_interval(secs => least(:again * 2 ^ least(publications, 16), :longest))"
                     " from due where jobs.id = due.id returning jobs.id, jobs.lane"
                 ),
-                {"limit": ROUND, "again": self._settings.republish_seconds},
+                {
+                    "limit": ROUND,
+                    "again": self._settings.republish_seconds,
+                    "longest": LONGEST_REPUBLISH_SECONDS,
+                },
             ).all()
             # Within the transaction: when the broker is away, the jobs stay due.
             for job in due:
                 lanes.publish_stamp(self._app, job.id, job.lane)
-        self._note("job republished", len(due))
         return len(due)
 
     def relay_deliveries(self) -> int:
         """Send webhook deliveries that are due; returns how many."""
         with self._database.transaction() as connection:
+            outbox.pull_in(connection, lease_seconds=self._settings.webhook_timeout_seconds * 2 + 5)
             due = outbox.take_due(connection, limit=ROUND, resend_seconds=DELIVERY_RESEND_SECONDS)
         lanes.publish_deliveries(self._app, due)
         self._note("delivery published", len(due))
         return len(due)
 
     def take_back_expired(self) -> int:
-        """Requeue jobs whose lease ran out and fail repeat offenders; returns how many in all."""
+        """Take back jobs whose lease ran out, each in a transaction of its own; returns how many.
+
+        A job that cannot be taken back (its books are damaged, say) keeps no other from its turn.
+        """
+        lease = self._settings.lease_seconds
         with self._database.transaction() as connection:
-            requeued, failed = jobs.take_back_expired(connection, limit=ROUND)
-        for changed in failed:
-            FINISHED.labels("failed", "document_unprocessable").inc()
-            lanes.publish_deliveries(self._app, changed.deliveries)
-        self._note("lease expired", requeued + len(failed))
-        if requeued:
+            ids = jobs.expired(connection, lease_seconds=lease, limit=ROUND)
+        taken = []
+        for job_id in ids:
+            with about(job_id=str(job_id)):
+                try:
+                    with self._database.transaction() as connection:
+                        taken.append(jobs.take_back(connection, job_id, lease_seconds=lease))
+                except Exception as error:
+                    log.error("a lease cannot be taken back", reason=reason_of(error))
+                    UPKEEP.labels("lease cannot be taken back").inc()
+        found = [each for each in taken if each is not None]
+        for each in found:
+            if each.failed is not None:
+                FINISHED.labels("failed", "document_unprocessable").inc()
+                lanes.publish_deliveries(self._app, each.failed.deliveries)
+        self._note("lease expired", len(found))
+        if any(each.failed is None for each in found):
             self.relay_jobs()
-        return requeued + len(failed)
+        return len(found)
 
     def serve_waiting(self) -> int:
         """Give serials to jobs that wait for them, for a few seconds; returns how many got theirs."""
@@ -180,16 +243,40 @@ class Caretaker:
 
     def forget_idempotency_keys(self) -> int:
         """Drop keys older than a day; returns how many."""
+        return self._again_and_again(
+            "idempotency key forgotten",
+            self._forget_some_keys,
+            KEYS_FORGOTTEN_AT_ONCE,
+            LONG_ROUND_SECONDS,
+        )
+
+    def _forget_some_keys(self) -> int:
         with self._database.transaction() as connection:
-            dropped = connection.execute(
+            return connection.execute(
                 text(
                     "delete from idempotency_keys where ctid in (select ctid from idempotency_keys"
-                    " where created_at < now() - make_interval(hours => :hours) limit 10000)"
+                    " where created_at < now() - make_interval(hours => :hours) limit :limit)"
                 ),
-                {"hours": IDEMPOTENCY_KEY_HOURS},
+                {"hours": IDEMPOTENCY_KEY_HOURS, "limit": KEYS_FORGOTTEN_AT_ONCE},
             ).rowcount
-        self._note("idempotency key forgotten", dropped)
-        return dropped
+
+    def purge(self) -> int:
+        """Delete documents whose retention time is over; returns of how many jobs."""
+        if not self._settings.retention_days:
+            return 0
+        return self._again_and_again(
+            "job purged", self._purge_some, PURGED_AT_ONCE, LONG_ROUND_SECONDS
+        )
+
+    def _purge_some(self) -> int:
+        with self._database.transaction() as connection:
+            purged = jobs.purge(
+                connection, retention_days=self._settings.retention_days, limit=PURGED_AT_ONCE
+            )
+        for job_id in purged.job_ids:
+            self._documents.delete_job(job_id)
+        lanes.publish_deliveries(self._app, purged.deliveries)
+        return len(purged.job_ids)
 
     def look_at_quotas(self) -> int:
         """Tell partners whose quota ran low, once each; returns how many."""
@@ -219,6 +306,18 @@ class Caretaker:
         removed = self._documents.clear_inbox(before=before, limit=ROUND)
         self._note("upload left behind", removed)
         return removed
+
+    def _again_and_again(
+        self, what: str, some: Callable[[], int], full: int, seconds: float
+    ) -> int:
+        """Do what is done in portions until one is not full, or the time is up; returns the sum."""
+        until, count = self._clock() + seconds, 0
+        while True:
+            done = some()
+            self._note(what, done)
+            count += done
+            if done < full or self._clock() >= until:
+                return count
 
     def _note(self, what: str, count: int) -> None:
         if count:

@@ -2,7 +2,8 @@
 
     queued -> stamping -> stamped
        |          |-> failed        the document cannot be stamped; the quota is given back
-       |          '-> queued        the lease ran out, or a passing fault; same serials
+       |          |-> queued        the lease ran out, or a fault; same serials
+       |          '-> parked        too many faults of ours; an operator sends it back or gives it up
        '-> cancelled                by its owner, while queued
 
 A queued job may wait for serials (`waiting_for`): it is in no lane then, and cannot be claimed.
@@ -15,7 +16,10 @@ more stamps, each with a serial of its own; what happens to the job happens to a
 life.py        the words: states, a new job, a claim, a result
 acceptance.py  what its owner does: accept, cancel
 attempts.py    what a worker does: claim, finish, fail, give back
-recovery.py    what upkeep does: take back what workers lost
+recovery.py    what becomes of jobs whose worker is gone
+parking.py     what an operator does with jobs that are parked
+purging.py     the end of the retention time
+setbacks.py    attempts that did not end in a stamp
 waiting.py     accepted while no serials were in stock: served once there are
 ending.py      what every end without a stamp settles
 records.py     reading jobs; changes none
@@ -23,25 +27,54 @@ records.py     reading jobs; changes none
 
 from common.jobs.acceptance import accept, cancel
 from common.jobs.attempts import claim, fail, finish, give_back
-from common.jobs.life import FINAL, Changed, Claim, NewJob, ReservedStamp, Result, State
-from common.jobs.recovery import LOST_LEASES_ALLOWED, take_back_expired
+from common.jobs.life import (
+    FINAL,
+    Changed,
+    Claim,
+    NewJob,
+    ReservedStamp,
+    Result,
+    Setback,
+    SetbackKind,
+    State,
+)
+from common.jobs.parking import give_up, requeue
+from common.jobs.purging import Purged, purge
+from common.jobs.recovery import (
+    KILLS_ALLOWED,
+    LOST_LEASES_ALLOWED,
+    TakenBack,
+    expired,
+    take_back,
+    take_from,
+)
 from common.jobs.waiting import serve as serve_waiting
 
 __all__ = [
     "FINAL",
+    "KILLS_ALLOWED",
     "LOST_LEASES_ALLOWED",
     "Changed",
     "Claim",
     "NewJob",
+    "Purged",
     "ReservedStamp",
     "Result",
+    "Setback",
+    "SetbackKind",
     "State",
+    "TakenBack",
     "accept",
     "cancel",
     "claim",
+    "expired",
     "fail",
     "finish",
     "give_back",
+    "give_up",
+    "purge",
+    "requeue",
     "serve_waiting",
-    "take_back_expired",
+    "take_back",
+    "take_from",
 ]

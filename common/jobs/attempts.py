@@ -1,6 +1,7 @@
 """What a worker does: claim a job, and finish it, fail it or give it back.
 
 A claim carries a fencing number (`attempt`); the other three hold only while it is still the newest.
+Those that do not end in a stamp leave a setback behind.
 """
 
 from collections.abc import Mapping
@@ -12,28 +13,49 @@ from sqlalchemy import Connection, text
 
 from common import events, ledger, serials
 from common.events import EventType, Happened
-from common.jobs import ending
-from common.jobs.life import Changed, Claim, ReservedStamp, Result, State
+from common.jobs import ending, setbacks
+from common.jobs.life import Changed, Claim, ReservedStamp, Result, Setback, SetbackKind, State
 from common.partners import Mode
 from common.placements import Placement
 from common.problems import Code
 
+# Longer than any job waits after a fault. One that would wait longer was set back before the database's
+# clock was, and waits no more.
+_LONGEST_WAIT_SECONDS = 900
 
-def claim(connection: Connection, job_id: UUID, *, lease_seconds: int) -> Claim | None:
+
+def claim(
+    connection: Connection, job_id: UUID, *, lease_seconds: int, worker: str | None = None
+) -> Claim | None:
     """Take a queued job for stamping, or return None when there is nothing to take.
 
-    A second delivery of the same message, or one for a cancelled job, finds nothing.
+    A second delivery of the same message, or one for a cancelled job, finds nothing; neither does an old
+    message for a job that waits after a fault.
+
+    Args:
+        connection: a transaction.
+        job_id: the job.
+        lease_seconds: how long nobody else may take it.
+        worker: the process that takes it, by the name that its parent knows it by.
     """
     row = connection.execute(
         text(
             "update jobs set state = 'stamping', attempt = attempt + 1,"
             " lease_until = now() + make_interval(secs => :lease), publish_at = null,"
+            " not_before = null, worker = :worker, claimed_at = now(),"
             " started_at = coalesce(started_at, now())"
             " where id = :id and state = 'queued' and waiting_for is null"
+            " and (not_before is null or not_before <= now()"
+            " or not_before > now() + make_interval(secs => :longest))"
             " returning id, account_id, partner_id, mode, attempt, lane, placements, document_sha256,"
             " external_reference, " + serials.OF_JOB
         ),
-        {"id": job_id, "lease": lease_seconds},
+        {
+            "id": job_id,
+            "lease": lease_seconds,
+            "worker": worker,
+            "longest": _LONGEST_WAIT_SECONDS,
+        },
     ).one_or_none()
     if row is None:
         return None
@@ -111,6 +133,7 @@ def fail(
             ending.FAIL
             + " where id = :id and state = 'stamping' and attempt = :attempt"
             + ending.RETURNING
+            + f", {setbacks.RETURNING}"
         ),
         {
             "id": claim.job_id,
@@ -119,22 +142,54 @@ def fail(
             "facts": orjson.dumps(dict(facts)).decode(),
         },
     ).one_or_none()
-    return None if row is None else ending.settle_unstamped(connection, row, State.FAILED, code)
+    if row is None:
+        return None
+    setbacks.record(connection, row, Setback(SetbackKind.DOCUMENT, code))
+    return ending.settle_unstamped(connection, row, State.FAILED, code)
 
 
-def give_back(connection: Connection, claim: Claim, *, retry_after_seconds: float) -> bool:
-    """Put a job back into its lane after a passing fault; the relay sends it again.
+def give_back(
+    connection: Connection,
+    claim: Claim,
+    setback: Setback,
+    *,
+    retry_after_seconds: float,
+    faults_allowed: int,
+) -> State | None:
+    """Put a job back into its lane after a fault, or park it after too many of ours.
+
+    Args:
+        connection: a transaction.
+        claim: the claim that ends here.
+        setback: `passing` faults are without number; those that are `ours` are counted.
+        retry_after_seconds: how long nobody may claim it; the relay sends it then.
+        faults_allowed: with this many faults of ours it is parked.
 
     Returns:
-        False when the claim is no longer the newest.
+        The job's state now; None when the claim is no longer the newest.
     """
-    return bool(
-        connection.execute(
-            text(
-                "update jobs set state = 'queued', lease_until = null,"
-                " publish_at = now() + make_interval(secs => :wait)"
-                " where id = :id and state = 'stamping' and attempt = :attempt"
-            ),
-            {"id": claim.job_id, "attempt": claim.attempt, "wait": retry_after_seconds},
-        ).rowcount
-    )
+    row = connection.execute(
+        text(
+            "with counted as (select id, faults + :fault as faults, :fault > 0 and"
+            " faults + :fault >= :allowed as enough from jobs"
+            " where id = :id and state = 'stamping' and attempt = :attempt for update),"
+            " due as (select now() + make_interval(secs => :wait) as at)"
+            " update jobs set state = case when enough then 'parked' else 'queued' end,"
+            " faults = counted.faults, lease_until = null,"
+            " publish_at = case when enough then null else due.at end,"
+            " not_before = case when enough then null else due.at end"
+            " from counted, due where jobs.id = counted.id"
+            f" returning jobs.id, state, {setbacks.RETURNING}"
+        ),
+        {
+            "id": claim.job_id,
+            "attempt": claim.attempt,
+            "fault": int(setback.kind is SetbackKind.OURS),
+            "allowed": faults_allowed,
+            "wait": retry_after_seconds,
+        },
+    ).one_or_none()
+    if row is None:
+        return None
+    setbacks.record(connection, row, setback)
+    return State(row.state)

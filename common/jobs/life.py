@@ -16,12 +16,36 @@ class State(StrEnum):
 
     QUEUED = "queued"
     STAMPING = "stamping"
+    PARKED = "parked"
     STAMPED = "stamped"
     FAILED = "failed"
     CANCELLED = "cancelled"
 
 
 FINAL = frozenset({State.STAMPED, State.FAILED, State.CANCELLED})
+
+
+class SetbackKind(StrEnum):
+    """Why an attempt did not end in a stamp."""
+
+    # The document, or the place that was asked for: the job failed.
+    DOCUMENT = "document"
+    # Something that all jobs need was away or slow.
+    PASSING = "passing"
+    # A fault of ours.
+    OURS = "ours"
+    # Its worker went away without a word, or was ended.
+    LOST = "lost"
+    # Its process died, or had to be killed, with the document in its hands.
+    KILLED = "killed"
+
+
+@dataclass(frozen=True, slots=True)
+class Setback:
+    """How an attempt ended that did not end in a stamp; the reason is for operators."""
+
+    kind: SetbackKind
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

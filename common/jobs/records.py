@@ -10,6 +10,7 @@ from uuid import UUID
 from sqlalchemy import Connection, Row, text
 
 from common import cursors, serials
+from common.jobs import setbacks
 from common.jobs.life import State
 from common.partners import Mode
 from common.problems import Code, ProblemError
@@ -29,6 +30,9 @@ class JobRecord:
     attempt: int
     lost_leases: int
     waiting_for: str | None = None
+    kills: int = 0
+    faults: int = 0
+    setbacks: Sequence[Mapping[str, Any]] = ()
     serials: Sequence[str]
     placements: Sequence[Mapping[str, Any]]
     external_reference: str | None
@@ -49,6 +53,7 @@ class JobRecord:
     accepted_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
+    purged_at: datetime | None = None
 
     @property
     def serial(self) -> str | None:
@@ -73,14 +78,15 @@ class Page:
 
 
 _SELECT = f"""
-select id, account_id, partner_id, mode, state, lane, ticket, attempt, lost_leases, waiting_for,
-       {serials.OF_JOB}, placements, external_reference, metadata,
+select id, account_id, partner_id, mode, state, lane, ticket, attempt, lost_leases, kills, faults,
+       waiting_for, {setbacks.OF_JOB}, {serials.OF_JOB}, placements, external_reference, metadata,
        document_name, document_bytes, document_sha256,
        result_key, result_bytes, result_sha256,
        case when state = 'stamped' then coalesce(signature_level, 'B-B') end as signature_level,
        earlier_sha256,
        case when state = 'stamped' then mode = 'test' or coalesce(specimen, true) end as specimen,
-       problem_code, problem_facts, receipt, batch_id, accepted_at, started_at, finished_at
+       problem_code, problem_facts, receipt, batch_id, accepted_at, started_at, finished_at,
+       purged_at
 from jobs
 """
 
@@ -89,6 +95,15 @@ def show(connection: Connection, job_id: UUID) -> JobRecord | None:
     """Return a job, whoever owns it."""
     row = connection.execute(text(_SELECT + "where id = :id"), {"id": job_id}).one_or_none()
     return None if row is None else _record(row)
+
+
+def in_state(connection: Connection, state: State, *, limit: int) -> list[JobRecord]:
+    """Return jobs in a state, whoever owns them, the longest there first."""
+    rows = connection.execute(
+        text(_SELECT + "where state = :state order by id limit :limit"),
+        {"state": state, "limit": limit},
+    )
+    return [_record(row) for row in rows]
 
 
 def show_own(connection: Connection, *, account_id: UUID, job_id: UUID) -> JobRecord:
@@ -150,5 +165,6 @@ def _record(row: Row[Any]) -> JobRecord:
             "state": State(row.state),
             "problem_code": None if row.problem_code is None else Code(row.problem_code),
             "problem_facts": row.problem_facts or {},
+            "setbacks": row.setbacks or [],
         }
     )

@@ -1,42 +1,124 @@
-"""What upkeep does: take back jobs whose worker went away, and end those that keep losing theirs."""
+"""Jobs whose worker went away: taken back, and ended when it is the document that takes workers away.
+
+Two ways lead here. A process dies, or is killed for its time, while its parent lives: the parent knows
+the job, and says at once whether the process had the document in its hands; two such kills are the
+document's doing. Or a lease runs out without a word, because a whole machine went away, froze or was
+cut off; whoever ends machines does so more often than documents do, so four of these are allowed. A
+document that takes its whole container along still ends.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-from common.jobs import ending
-from common.jobs.life import Changed, State
+from common.jobs import ending, setbacks
+from common.jobs.life import Changed, Setback, SetbackKind, State
 from common.problems import Code
 
-# A document whose worker vanished this often is taken to be the cause.
-LOST_LEASES_ALLOWED = 2
+KILLS_ALLOWED = 2
+LOST_LEASES_ALLOWED = 4
+
+# A lease longer than two from now was written before the database's clock went back.
+_EXPIRED = (
+    "state = 'stamping'"
+    " and (lease_until < now() or lease_until > now() + make_interval(secs => 2 * :lease))"
+)
 
 
-def take_back_expired(connection: Connection, *, limit: int) -> tuple[int, list[Changed]]:
-    """Requeue jobs whose lease ran out; fail those that lost their worker too often.
+@dataclass(frozen=True, slots=True)
+class TakenBack:
+    """A job that was taken back, and its change when that ended it."""
 
-    Args:
-        limit: how many jobs to look at in this call.
+    job_id: UUID
+    failed: Changed | None
+
+
+def expired(connection: Connection, *, lease_seconds: float, limit: int) -> list[UUID]:
+    """Return jobs whose lease ran out, the longest expired first."""
+    return list(
+        connection.execute(
+            text(f"select id from jobs where {_EXPIRED} order by lease_until limit :limit"),
+            {"lease": lease_seconds, "limit": limit},
+        ).scalars()
+    )
+
+
+def take_back(connection: Connection, job_id: UUID, *, lease_seconds: float) -> TakenBack | None:
+    """Take back one job whose lease ran out. One in a transaction: ending it moves its account.
 
     Returns:
-        How many were requeued, and the changes of those that failed.
+        None when its lease has not run out, or somebody else has just taken it back.
     """
-    requeued = connection.execute(
+    return _take_back(
+        connection,
+        # Only where the time was up: a clock that went back says nothing of the document.
+        "lost_leases = lost_leases + case when lease_until < now() then 1 else 0 end",
+        f"id = :id and {_EXPIRED}",
+        {"id": job_id, "lease": lease_seconds, "wait": 0},
+        Setback(SetbackKind.LOST, "its lease ran out without a word"),
+    )
+
+
+def take_from(
+    connection: Connection,
+    job_id: UUID,
+    *,
+    worker: str,
+    setback: Setback,
+    counts: bool = True,
+    retry_after_seconds: float = 0,
+) -> TakenBack | None:
+    """Take a job from a process that is gone, as its parent saw.
+
+    Args:
+        connection: a transaction.
+        job_id: the job.
+        worker: the name under which the process claimed it.
+        setback: how the attempt ended; `killed` and `lost` are each counted by themselves.
+        counts: whether it is held against the document.
+        retry_after_seconds: how long to wait before the next attempt.
+
+    Returns:
+        None when the process does not have the job: it never claimed it, or ended it.
+    """
+    kind = setback.kind if counts else None
+    return _take_back(
+        connection,
+        f"kills = kills + {int(kind is SetbackKind.KILLED)},"
+        f" lost_leases = lost_leases + {int(kind is SetbackKind.LOST)}",
+        "id = :id and state = 'stamping' and worker = :worker",
+        {"id": job_id, "worker": worker, "wait": retry_after_seconds},
+        setback,
+    )
+
+
+def _take_back(
+    connection: Connection,
+    counting: str,
+    where: str,
+    values: Mapping[str, object],
+    setback: Setback,
+) -> TakenBack | None:
+    row = connection.execute(
         text(
-            "with expired as (select id from jobs where state = 'stamping'"
-            " and lease_until < now() order by lease_until limit :limit for update skip locked)"
-            " update jobs set lost_leases = lost_leases + 1, state = 'queued',"
-            " lease_until = null, publish_at = now() from expired where jobs.id = expired.id"
-            " returning jobs.id, jobs.lost_leases"
+            f"update jobs set {counting}, state = 'queued', lease_until = null,"
+            " publish_at = now() + make_interval(secs => :wait),"
+            " not_before = now() + make_interval(secs => :wait)"
+            f" where {where} returning id, kills, lost_leases, {setbacks.RETURNING}"
         ),
-        {"limit": limit},
-    ).all()
-    blamed = [row.id for row in requeued if row.lost_leases >= LOST_LEASES_ALLOWED]
-    failed = []
-    for job_id in blamed:
-        row = connection.execute(
-            text(ending.FAIL + " where id = :id" + ending.RETURNING),
-            {"id": job_id, "code": Code.DOCUMENT_UNPROCESSABLE, "facts": "{}"},
-        ).one()
-        failed.append(
-            ending.settle_unstamped(connection, row, State.FAILED, Code.DOCUMENT_UNPROCESSABLE)
-        )
-    return len(requeued) - len(blamed), failed
+        values,
+    ).one_or_none()
+    if row is None:
+        return None
+    setbacks.record(connection, row, setback)
+    if row.kills < KILLS_ALLOWED and row.lost_leases < LOST_LEASES_ALLOWED:
+        return TakenBack(row.id, None)
+    code = Code.DOCUMENT_UNPROCESSABLE
+    ended: Any = connection.execute(
+        text(ending.FAIL + " where id = :id" + ending.RETURNING),
+        {"id": row.id, "code": code, "facts": '{"reason": "crash"}'},
+    ).one()
+    return TakenBack(row.id, ending.settle_unstamped(connection, ended, State.FAILED, code))

@@ -4,7 +4,17 @@ Money is counted in stamps (whole numbers). Times are `timestamptz`, ids are UUI
 sorts by its time.
 """
 
-from common.schema import batches, jobs, money, parties, serials, vouchers, webhooks
+from common.schema import batches, jobs, money, parties, serials, upkeep, vouchers, webhooks
 from common.schema.base import METADATA
 
-__all__ = ["METADATA", "batches", "jobs", "money", "parties", "serials", "vouchers", "webhooks"]
+__all__ = [
+    "METADATA",
+    "batches",
+    "jobs",
+    "money",
+    "parties",
+    "serials",
+    "upkeep",
+    "vouchers",
+    "webhooks",
+]

@@ -38,7 +38,16 @@ jobs = Table(
     Column("attempt", Integer, nullable=False, server_default="0"),
     # Claims that ended without a word, because their worker died or froze.
     Column("lost_leases", Integer, nullable=False, server_default="0"),
+    # Claims whose process died with the document in its hands, as its parent saw.
+    Column("kills", Integer, nullable=False, server_default="0"),
+    # Attempts that ended by a fault of ours, since the job was accepted or requeued.
+    Column("faults", Integer, nullable=False, server_default="0"),
     time_column("lease_until"),
+    # Of the newest claim: which process made it, and when.
+    Column("worker", Text),
+    time_column("claimed_at"),
+    # Until when nobody may claim a job that is queued after a fault; null: now.
+    time_column("not_before"),
     # When a queued job that is still queued is sent to the broker again.
     time_column("publish_at"),
     Column("publications", Integer, nullable=False, server_default="0"),
@@ -71,9 +80,11 @@ jobs = Table(
     time_column("accepted_at", now=True),
     time_column("started_at"),
     time_column("finished_at"),
+    # When its documents were given up after the retention time; the record stays.
+    time_column("purged_at"),
     CheckConstraint("mode in ('test', 'live')", name="mode"),
     CheckConstraint(
-        "state in ('queued', 'stamping', 'stamped', 'failed', 'cancelled')", name="state"
+        "state in ('queued', 'stamping', 'parked', 'stamped', 'failed', 'cancelled')", name="state"
     ),
     CheckConstraint("jsonb_typeof(placements) = 'array' and placements <> '[]'", name="placements"),
     CheckConstraint(
@@ -85,6 +96,7 @@ jobs = Table(
     CheckConstraint("(state = 'stamped') = (result_key is not null)", name="result"),
     CheckConstraint("signature_level in ('B-B', 'B-T', 'B-LT')", name="signature_level"),
     CheckConstraint("upgrade_at is null or state = 'stamped'", name="upgrade"),
+    CheckConstraint("purged_at is null or finished_at is not null", name="purged"),
     CheckConstraint("(state = 'failed') = (problem_code is not null)", name="problem"),
     CheckConstraint(
         "(state in ('stamped', 'failed', 'cancelled')) = (finished_at is not null)", name="finished"
@@ -112,6 +124,27 @@ jobs = Table(
     Index("ix_jobs_publish_at", "publish_at", postgresql_where=text("state = 'queued'")),
     Index("ix_jobs_queued_lane", "lane", "ticket", postgresql_where=text("state = 'queued'")),
     Index("ix_jobs_lease_until", "lease_until", postgresql_where=text("state = 'stamping'")),
+    Index("ix_jobs_parked", "id", postgresql_where=text("state = 'parked'")),
+    Index(
+        "ix_jobs_unpurged",
+        "finished_at",
+        postgresql_where=text("finished_at is not null and purged_at is null"),
+    ),
+)
+
+# One row for each attempt that did not end in a stamp, written by whoever ended it.
+setbacks = Table(
+    "setbacks",
+    METADATA,
+    Column("job_id", ForeignKey("jobs.id"), primary_key=True),
+    Column("attempt", Integer, primary_key=True),
+    Column("kind", Text, nullable=False),
+    # For operators; owners see the kind only.
+    Column("reason", Text, nullable=False),
+    Column("worker", Text),
+    time_column("started_at"),
+    time_column("ended_at", now=True),
+    CheckConstraint("kind in ('document', 'passing', 'ours', 'lost', 'killed')", name="kind"),
 )
 
 idempotency_keys = Table(

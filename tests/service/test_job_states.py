@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
+from random import Random
 from uuid import UUID
 
 import pytest
@@ -20,12 +21,22 @@ from sqlalchemy import text
 from common import audit, jobs, ledger, partners
 from common.database import Database
 from common.identifiers import new_id
-from common.jobs import Claim, NewJob, Result, State, records
+from common.jobs import Claim, NewJob, Result, Setback, SetbackKind, State, records
 from common.jobs.records import JobRecord
 from common.partners import Mode
 from common.placements import Placement
 from common.problems import Code, ProblemError
 from tests.stack import Account
+
+LEASE = 60
+
+
+class AtOnce(Random):
+    """Draws the shortest wait after a fault: none."""
+
+    def uniform(self, a: float, b: float) -> float:
+        return a
+
 
 RESULT = Result(key="aa/result.pdf", length=10, sha256=b"r" * 32)
 
@@ -56,9 +67,9 @@ def accept(db: Database, job: NewJob) -> UUID:
     return job.id
 
 
-def claim(db: Database, job_id: UUID, *, lease_seconds: int = 60) -> Claim | None:
+def claim(db: Database, job_id: UUID, *, worker: str = "stamp@a/1") -> Claim | None:
     with db.transaction() as connection:
-        return jobs.claim(connection, job_id, lease_seconds=lease_seconds)
+        return jobs.claim(connection, job_id, lease_seconds=LEASE, worker=worker)
 
 
 def finish(db: Database, claim: Claim) -> bool:
@@ -66,13 +77,44 @@ def finish(db: Database, claim: Claim) -> bool:
         return jobs.finish(connection, claim, RESULT) is not None
 
 
-def expire(db: Database, job_id: UUID) -> None:
+def give_back(
+    db: Database,
+    claim: Claim,
+    kind: SetbackKind = SetbackKind.PASSING,
+    *,
+    wait: float = 0,
+    allowed: int = 2,
+) -> State | None:
+    with db.transaction() as connection:
+        return jobs.give_back(
+            connection,
+            claim,
+            Setback(kind, "a reason"),
+            retry_after_seconds=wait,
+            faults_allowed=allowed,
+        )
+
+
+def expire(db: Database, job_id: UUID, *, ended: str = "-1 second") -> None:
+    """Let the job's lease end at this time from now, and take it back if it has run out."""
     with db.transaction() as connection:
         connection.execute(
-            text("update jobs set lease_until = now() - interval '1 second' where id = :id"),
-            {"id": job_id},
+            text(
+                "update jobs set lease_until = now() + cast(:ended as interval)"
+                " where id = :id and state = 'stamping'"
+            ),
+            {"id": job_id, "ended": ended},
         )
-        jobs.take_back_expired(connection, limit=1000)
+    with db.transaction() as connection:
+        jobs.take_back(connection, job_id, lease_seconds=LEASE)
+
+
+def kill(db: Database, job_id: UUID, worker: str, kind: SetbackKind = SetbackKind.KILLED) -> bool:
+    with db.transaction() as connection:
+        return (
+            jobs.take_from(connection, job_id, worker=worker, setback=Setback(kind, "SIGKILL"))
+            is not None
+        )
 
 
 def shown(db: Database, job_id: UUID) -> JobRecord:
@@ -163,7 +205,7 @@ def test_a_worker_that_wakes_up_late_changes_nothing(db: Database, account: Acco
     assert not finish(db, sleeper)
     with db.transaction() as connection:
         assert jobs.fail(connection, sleeper, Code.DOCUMENT_UNREADABLE, {}) is None
-        assert not jobs.give_back(connection, sleeper, retry_after_seconds=1)
+    assert give_back(db, sleeper) is None
     assert shown(db, job_id).state is State.STAMPING
     assert finish(db, successor)
     assert not finish(db, sleeper)
@@ -219,8 +261,7 @@ def test_a_passing_fault_puts_the_job_back_with_its_serial(db: Database, account
     job_id = accept(db, new_job(account))
     first = claim(db, job_id)
     assert first is not None
-    with db.transaction() as connection:
-        assert jobs.give_back(connection, first, retry_after_seconds=0)
+    assert give_back(db, first) is State.QUEUED
     second = claim(db, job_id)
     assert second is not None
     assert (second.attempt, second.serials) == (2, first.serials)
@@ -230,15 +271,146 @@ def test_a_document_that_takes_its_worker_down_twice_is_unprocessable(
     db: Database, account: Account
 ) -> None:
     job_id = accept(db, new_job(account))
-    assert claim(db, job_id) is not None
-    expire(db, job_id)
-    assert shown(db, job_id).state is State.QUEUED
+    for number in range(jobs.KILLS_ALLOWED):
+        assert shown(db, job_id).state is State.QUEUED
+        assert claim(db, job_id, worker=f"stamp@a/{number}") is not None
+        assert kill(db, job_id, f"stamp@a/{number}")
+    job = shown(db, job_id)
+    assert (job.state, job.problem_code) == (State.FAILED, Code.DOCUMENT_UNPROCESSABLE)
+    assert [(each["attempt"], each["kind"]) for each in job.setbacks] == [
+        (1, "killed"),
+        (2, "killed"),
+    ]
+    assert balance(db, account) == (100, 0, 0)
+    assert_clean(db)
+
+
+def test_machines_that_go_away_without_a_word_are_not_held_against_the_document_so_soon(
+    db: Database, account: Account
+) -> None:
+    job_id = accept(db, new_job(account))
+    for _ in range(jobs.LOST_LEASES_ALLOWED - 1):
+        assert claim(db, job_id) is not None
+        expire(db, job_id)
+        assert shown(db, job_id).state is State.QUEUED
     assert claim(db, job_id) is not None
     expire(db, job_id)
     job = shown(db, job_id)
     assert (job.state, job.problem_code) == (State.FAILED, Code.DOCUMENT_UNPROCESSABLE)
     assert balance(db, account) == (100, 0, 0)
     assert_clean(db)
+
+
+def test_only_the_process_that_has_a_job_can_lose_it(db: Database, account: Account) -> None:
+    job_id = accept(db, new_job(account))
+    assert not kill(db, job_id, "stamp@a/1"), "nobody has it"
+    assert claim(db, job_id, worker="stamp@a/2") is not None
+    assert not kill(db, job_id, "stamp@a/1"), "another one has it"
+    taken = claim_again(db, job_id)
+    assert finish(db, taken)
+    assert not kill(db, job_id, "stamp@a/2"), "it is stamped"
+    assert shown(db, job_id).kills == 0
+
+
+def claim_again(db: Database, job_id: UUID) -> Claim:
+    """Let the lease run out and claim anew, as the process that the parent knows."""
+    expire(db, job_id)
+    taken = claim(db, job_id, worker="stamp@a/2")
+    assert taken is not None
+    return taken
+
+
+def test_a_lease_from_before_the_clock_went_back_is_over_and_blames_nobody(
+    db: Database, account: Account
+) -> None:
+    job_id = accept(db, new_job(account))
+    sleeper = claim(db, job_id)
+    assert sleeper is not None
+    expire(db, job_id, ended="30 seconds")
+    assert shown(db, job_id).state is State.STAMPING, "one that runs is left alone"
+    expire(db, job_id, ended="1 hour")
+    job = shown(db, job_id)
+    assert (job.state, job.lost_leases) == (State.QUEUED, 0)
+    assert not finish(db, sleeper)
+    assert_clean(db)
+
+
+def test_a_job_waits_after_a_fault_whatever_old_messages_say(
+    db: Database, account: Account
+) -> None:
+    job_id = accept(db, new_job(account))
+    first = claim(db, job_id)
+    assert first is not None
+    assert give_back(db, first, wait=600) is State.QUEUED
+    assert claim(db, job_id) is None
+    with db.transaction() as connection:
+        connection.execute(
+            text("update jobs set not_before = not_before + interval '1 hour' where id = :id"),
+            {"id": job_id},
+        )
+    assert claim(db, job_id) is not None, "the clock went back by an hour, and nobody waits for it"
+
+
+def test_faults_of_ours_park_the_job_with_all_that_it_holds(db: Database, account: Account) -> None:
+    job_id = accept(db, new_job(account, stamps=2))
+    serials = shown(db, job_id).serials
+    for left in (State.QUEUED, State.PARKED):
+        taken = claim(db, job_id)
+        assert taken is not None
+        assert give_back(db, taken, SetbackKind.OURS) is left
+    assert claim(db, job_id) is None
+    assert balance(db, account) == (98, 2, 0)
+    assert serial_state(db, job_id) == "reserved"
+    assert_clean(db)
+    with db.transaction() as connection:
+        assert jobs.requeue(connection, [job_id]) == [job_id]
+        assert jobs.requeue(connection, [job_id]) == []
+    taken = claim(db, job_id)
+    assert taken is not None
+    assert (taken.attempt, taken.serials) == (3, serials)
+    assert give_back(db, taken, SetbackKind.OURS) is State.QUEUED, "faults are counted anew"
+    taken = claim(db, job_id)
+    assert taken is not None
+    assert finish(db, taken)
+    assert [each["attempt"] for each in shown(db, job_id).setbacks] == [1, 2, 3]
+    assert balance(db, account) == (98, 0, 2)
+    assert_clean(db)
+
+
+def test_passing_faults_never_park_a_job(db: Database, account: Account) -> None:
+    job_id = accept(db, new_job(account))
+    for _ in range(12):
+        taken = claim(db, job_id)
+        assert taken is not None
+        assert give_back(db, taken, allowed=1) is State.QUEUED
+
+
+def test_a_parked_job_that_is_given_up_costs_nothing_and_says_why(
+    db: Database, account: Account
+) -> None:
+    job_id = accept(db, new_job(account))
+    with db.transaction() as connection:
+        assert jobs.give_up(connection, job_id, reason="x") is None, "nobody has tried it"
+    taken = claim(db, job_id)
+    assert taken is not None
+    assert give_back(db, taken, SetbackKind.OURS, allowed=1) is State.PARKED
+    with db.transaction() as connection:
+        assert jobs.give_up(connection, job_id, reason="the stored file is gone")
+        assert jobs.give_up(connection, job_id, reason="x") is None
+    job = shown(db, job_id)
+    assert (job.state, job.problem_code) == (State.FAILED, Code.STAMPING_FAILED)
+    assert job.problem_facts == {"reason": "the stored file is gone"}
+    assert balance(db, account) == (100, 0, 0)
+    assert events_of(db, job_id) == ["job.accepted", "job.failed"]
+    assert_clean(db)
+
+
+def test_a_job_that_is_stamped_at_once_leaves_no_setback(db: Database, account: Account) -> None:
+    job_id = accept(db, new_job(account))
+    taken = claim(db, job_id)
+    assert taken is not None
+    assert finish(db, taken)
+    assert list(shown(db, job_id).setbacks) == []
 
 
 def test_without_quota_nothing_is_left_behind(
@@ -386,8 +558,37 @@ def test_any_order_of_events_leaves_the_books_balanced(
 
         @rule(taken=claimed)
         def gives_back(self, taken: Claim) -> None:
+            give_back(db, taken)
+
+        @rule(taken=claimed)
+        def meets_a_fault_of_ours(self, taken: Claim) -> None:
+            give_back(db, taken, SetbackKind.OURS)
+
+        @rule(taken=claimed, kind=st.sampled_from([SetbackKind.KILLED, SetbackKind.LOST]))
+        def its_process_dies(self, taken: Claim, kind: SetbackKind) -> None:
+            kill(db, taken.job_id, "stamp@a/1", kind)
+
+        @rule(job_id=accepted)
+        def is_requeued(self, job_id: UUID) -> None:
             with db.transaction() as connection:
-                jobs.give_back(connection, taken, retry_after_seconds=0)
+                jobs.requeue(connection, [job_id])
+
+        @rule(job_id=accepted)
+        def is_given_up(self, job_id: UUID) -> None:
+            with db.transaction() as connection:
+                jobs.give_up(connection, job_id, reason="it cannot be mended")
+
+        @rule(job_id=accepted)
+        def is_purged(self, job_id: UUID) -> None:
+            with db.transaction() as connection:
+                connection.execute(
+                    text(
+                        "update jobs set finished_at = 'epoch' where id = :id and"
+                        " finished_at is not null and purged_at is null"
+                    ),
+                    {"id": job_id},
+                )
+                jobs.purge(connection, retention_days=365, limit=1000)
 
         @rule(job_id=accepted, mode=st.sampled_from(Mode))
         def cancels(self, job_id: UUID, mode: Mode) -> None:
@@ -396,15 +597,7 @@ def test_any_order_of_events_leaves_the_books_balanced(
 
         @rule(taken=claimed)
         def leases_expire(self, taken: Claim) -> None:
-            with db.transaction() as connection:
-                connection.execute(
-                    text(
-                        "update jobs set lease_until = now() - interval '1 second'"
-                        " where id = :id and state = 'stamping'"
-                    ),
-                    {"id": taken.job_id},
-                )
-                jobs.take_back_expired(connection, limit=1000)
+            expire(db, taken.job_id)
 
         @invariant()
         def the_audit_is_clean(self) -> None:
@@ -414,7 +607,7 @@ def test_any_order_of_events_leaves_the_books_balanced(
         Life,
         settings=settings(
             max_examples=15,
-            stateful_step_count=20,
+            stateful_step_count=30,
             deadline=None,
             suppress_health_check=list(HealthCheck),
         ),

@@ -18,7 +18,7 @@ from common.pace import Pace
 from common.partners import Mode
 from common.problems import PROBLEMS, Code
 from common.settings import WebSettings
-from tests.service.test_job_states import accept, claim, new_job
+from tests.service.test_job_states import accept, claim, give_back, new_job
 from tests.stack import Account
 from web.pages import CONTENT_SECURITY_POLICY
 from web.pages.assets import address
@@ -175,8 +175,7 @@ def test_a_job_that_comes_back_promises_no_place(
     job_id = accept(db, new_job(account))
     taken = claim(db, job_id)
     assert taken is not None
-    with db.transaction() as connection:
-        jobs.give_back(connection, taken, retry_after_seconds=600)
+    give_back(db, taken, wait=600)
     page = client.get(path(links, job_id)).text
     assert "Menunggu dicoba lagi" in page
     assert "Urutan</dt>" not in page

@@ -22,6 +22,7 @@ from common.pace import Pace
 from common.settings import WorkerSettings
 from tests.authorities import Pki, Unruly
 from tests.service.test_job_states import (
+    AtOnce,
     accept,
     assert_clean,
     balance,
@@ -32,8 +33,8 @@ from tests.service.test_job_states import (
 from tests.stack import Account
 from workers.checking import check
 from workers.keyring import Keyring
-from workers.sealer import LevelMissedError, Sealer, SigningKeyRevokedError
-from workers.stamping import Stamper
+from workers.sealer import Sealer
+from workers.stamping import AttemptEndedError, Stamper
 from workers.upgrading import Upgrader
 
 
@@ -57,6 +58,7 @@ class Shop:
             ),
             design=None,
             tell=self.told.extend,
+            random=AtOnce(),
         )
         self.upgrader = Upgrader(
             database=db,
@@ -177,7 +179,7 @@ def test_a_job_waits_for_an_authority_with_its_serial_and_is_stamped_then(
 ) -> None:
     unruly.misbehaves["/pki/tsa"] = down
     shop, serials = open_shop(Level.B_T, "wait"), shown(db, submitted).serials
-    with pytest.raises(LevelMissedError):
+    with pytest.raises(AttemptEndedError, match="LevelMissedError"):
         shop.stamper.stamp(submitted)
     job = shown(db, submitted)
     assert (job.state, job.attempt, job.serials) == ("queued", 1, serials)
@@ -193,7 +195,7 @@ def test_a_job_waits_for_an_authority_with_its_serial_and_is_stamped_then(
 def test_a_revoked_key_stamps_nothing_and_the_job_waits(
     open_shop: Open, submitted: UUID, db: Database
 ) -> None:
-    with pytest.raises(SigningKeyRevokedError):
+    with pytest.raises(AttemptEndedError, match="SigningKeyRevokedError"):
         open_shop(Level.B_LT, "fall-back", "revoked").stamper.stamp(submitted)
     assert shown(db, submitted).state == "queued"
     open_shop(Level.B_LT, "fall-back").stamper.stamp(submitted)

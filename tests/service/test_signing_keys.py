@@ -15,12 +15,12 @@ from common.jobs import State
 from common.pace import Pace
 from common.settings import WorkerSettings
 from tests.chains import issue, pem, rsa_key
-from tests.service.test_job_states import accept, assert_clean, balance, new_job, shown
+from tests.service.test_job_states import AtOnce, accept, assert_clean, balance, new_job, shown
 from tests.stack import Account
 from workers.checking import check
-from workers.keyring import Keyring, NoValidKeyError
+from workers.keyring import Keyring
 from workers.sealer import Sealer
-from workers.stamping import Stamper
+from workers.stamping import AttemptEndedError, Stamper
 
 
 def nobody(_deliveries: list[UUID]) -> None:
@@ -40,6 +40,7 @@ def stamper(settings: WorkerSettings, db: Database, store: Documents, pace: Pace
         ),
         design=None,
         tell=nobody,
+        random=AtOnce(),
     )
 
 
@@ -64,10 +65,11 @@ def test_without_a_valid_key_a_job_waits_and_costs_nothing_more(
     store.put(documents.original_key(job.id), letter)
     accept(db, job)
 
-    with pytest.raises(NoValidKeyError, match=r"cannot read .*key\.pem"):
+    with pytest.raises(AttemptEndedError, match=r"NoValidKeyError: .*cannot read .*key\.pem"):
         stamper(settings, db, store, lane_pace).stamp(job.id)
     waiting = shown(db, job.id)
     assert (waiting.state, waiting.attempt) == (State.QUEUED, 1)
+    assert [each["kind"] for each in waiting.setbacks] == ["passing"]
     assert balance(db, account) == (99, 1, 0)
 
     issued = issue(rsa_key().public_key())

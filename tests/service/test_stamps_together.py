@@ -10,6 +10,7 @@ from sqlalchemy import event, text
 from common import audit, jobs, ledger
 from common.database import Database
 from common.identifiers import new_id
+from common.jobs import State
 from common.partners import Mode
 from common.problems import Code, ProblemError
 from tests import damages
@@ -20,6 +21,7 @@ from tests.service.test_job_states import (
     claim,
     expire,
     finish,
+    give_back,
     new_job,
     serial_state,
     shown,
@@ -43,8 +45,7 @@ def test_all_stamps_of_a_job_are_held_and_spent_together(db: Database, account: 
     assert first is not None
     assert len(set(first.serials)) == 3
     assert [stamp.placement.page for stamp in first.stamps] == [1, 2, 3]
-    with db.transaction() as connection:
-        assert jobs.give_back(connection, first, retry_after_seconds=0)
+    assert give_back(db, first) is State.QUEUED
     second = claim(db, job_id)
     assert second is not None
     assert second.stamps == first.stamps

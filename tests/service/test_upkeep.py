@@ -1,5 +1,6 @@
 """What beat runs: whatever the broker or a worker lost is found and goes on."""
 
+import json
 import os
 import time
 from typing import Any
@@ -19,7 +20,7 @@ from common.pace import Pace
 from common.partners import Mode
 from common.serials import Supply
 from common.settings import WorkerSettings
-from tests.service.test_job_states import accept, claim, expire, new_job, shown
+from tests.service.test_job_states import accept, claim, expire, give_back, new_job, shown
 from tests.stack import Account
 from web.app import create_app
 from workers.upkeep import INBOX_SECONDS, Caretaker
@@ -43,6 +44,8 @@ def caretaker(
     lane_pace: Pace,
     celery: Celery,
 ) -> Caretaker:
+    # The broker of these tests was there before them.
+    lane_pace.remember()
     return Caretaker(
         settings=worker_settings, database=db, documents=store, pace=lane_pace, app=celery
     )
@@ -115,6 +118,50 @@ def test_a_job_stays_due_while_the_broker_is_away(
             text("update jobs set publish_at = now() + interval '1 hour' where id = :id"),
             {"id": job_id},
         )
+
+
+def test_what_is_sent_carries_no_time_at_which_a_broker_could_be_wrong(
+    caretaker: Caretaker, celery: Celery, db: Database, account: Account
+) -> None:
+    lane = f"tests.{new_id()}"
+    make_due(db, accept(db, new_job(account)), lane)
+    caretaker.relay_jobs()
+    with celery.connection_for_read() as connection:
+        message = json.loads(connection.default_channel.client.lpop(lane))
+    assert {message["headers"][name] for name in ("eta", "expires")} == {None}
+
+
+def test_a_broker_that_began_anew_gets_every_queued_job_at_once(
+    caretaker: Caretaker,
+    celery: Celery,
+    lane_pace: Pace,
+    db: Database,
+    account: Account,
+    environment: dict[str, str],
+) -> None:
+    lane = f"tests.{new_id()}"
+    for_long, after_a_fault = (accept(db, new_job(account)) for _ in range(2))
+    taken = claim(db, after_a_fault)
+    assert taken is not None
+    give_back(db, taken, wait=600)
+    with db.transaction() as connection:
+        connection.execute(
+            text(
+                "update jobs set lane = :lane, publications = 12, publish_at ="
+                " now() + interval '55 minutes' where id = any(:ids)"
+            ),
+            {"lane": lane, "ids": [for_long, after_a_fault]},
+        )
+    caretaker.relay_jobs()
+    assert queued_in_broker(celery, lane) == 0
+    with redis.Redis.from_url(environment["STAMPEDE_BROKER_URL"]) as broker:
+        broker.delete("pace:known")
+    assert lane_pace.is_new()
+    caretaker.relay_jobs()
+    assert queued_in_broker(celery, lane) == 1, "the other one waits after its fault"
+    assert not lane_pace.is_new()
+    caretaker.relay_jobs()
+    assert queued_in_broker(celery, lane) == 1
 
 
 def test_an_expired_lease_brings_the_job_back(

@@ -22,7 +22,15 @@ from web.answers import field_problem, json_answer, with_validator
 from web.api import intake, submitting
 from web.api.fields import JobFields, Line
 from web.api.intake import MULTIPART, PDF
-from web.api.representations import AcceptedJob, Job, JobPage, job_json, stamped_name, wait_of
+from web.api.representations import (
+    AcceptedJob,
+    Job,
+    JobPage,
+    job_json,
+    rfc3339,
+    stamped_name,
+    wait_of,
+)
 from web.callers import caller
 from web.openapi import Answers, Operation, described
 from web.parts import parts
@@ -67,7 +75,9 @@ class JobQuery(BaseModel):
         "for one stamp of quota, under one signature. The answer comes when the "
         "document is stored and the job committed: whatever happens then, it will be stamped once. "
         "What only the reading of the document shows ends the job as `failed`, with a code of this "
-        "list, and gives the quota back.",
+        "list, and gives the quota back. A job that meets a fault of ours again and again is `parked`: "
+        "nothing of it is lost, and an operator sends it back into its lane, or, when it cannot be "
+        "stamped at all, ends it as `failed` with `stamping_failed`, quota given back.",
         query=JobFields,
         body={MULTIPART: JobFields, PDF: None},
         files=(intake.DOCUMENT_PART,),
@@ -228,7 +238,7 @@ def cancel(job_id: str) -> Response:
             206: Answers(description="The part asked for.", content_type=PDF),
             304: Answers(description="Unchanged."),
         },
-        problems=(Code.NOT_FOUND, Code.DOCUMENT_NOT_READY),
+        problems=(Code.NOT_FOUND, Code.DOCUMENT_NOT_READY, Code.DOCUMENT_PURGED),
     )
 )
 def document(job_id: str) -> Response:
@@ -240,8 +250,10 @@ def stamped_file(job: JobRecord) -> Response:
     """Return a job's stamped file as an attachment, or the part of it that was asked for.
 
     Raises:
-        ProblemError: `document_not_ready`.
+        ProblemError: `document_not_ready`, `document_purged`.
     """
+    if job.purged_at is not None:
+        raise ProblemError(Code.DOCUMENT_PURGED, facts={"purged_at": rfc3339(job.purged_at)})
     if job.result_key is None or job.result_sha256 is None:
         headers = {"Retry-After": str(wait_of(job).retry_after)}
         raise ProblemError(
@@ -252,10 +264,10 @@ def stamped_file(job: JobRecord) -> Response:
     try:
         content = parts().documents.get(job.result_key)
     except MissingDocumentError:
-        # Since the job was read, the file got its timestamp and another place.
+        # Since the job was read, the file got its timestamp and another place, or was purged.
         with parts().database.transaction() as connection:
             newer = records.show(connection, job.id)
-        if newer is None or newer.result_key in (None, job.result_key):
+        if newer is None or (newer.result_key == job.result_key and newer.purged_at is None):
             raise
         return stamped_file(newer)
     response = send_file(

@@ -7,7 +7,7 @@ from uuid import UUID
 from pydantic import BaseModel, Field
 
 from common.batches import Batch
-from common.jobs import State
+from common.jobs import SetbackKind, State
 from common.jobs.records import JobRecord
 from common.pace import HELD_UP, UNKNOWN, Wait
 from common.partners import Mode
@@ -43,6 +43,17 @@ class JobProblem(BaseModel):
     facts: dict[str, Any]
 
 
+class JobSetback(BaseModel):
+    """An attempt that did not end in a stamp."""
+
+    attempt: int = Field(description="Which one; they count from 1.")
+    at: datetime = Field(description="When it ended.")
+    kind: SetbackKind = Field(
+        description="`document`: the job failed by it; `passing`: something was away or slow; `ours`: a "
+        "fault of ours; `lost`: its worker went away; `killed`: its process died over the document."
+    )
+
+
 class JobStamp(BaseModel):
     """One stamp of a job."""
 
@@ -59,7 +70,7 @@ class JobLinks(BaseModel):
     self: str
     status_page: str = Field(description="A page for people; whoever has the link sees the job.")
     receipt: str
-    document: str | None = Field(description="The stamped file, once there is one.")
+    document: str | None = Field(description="The stamped file, while there is one.")
 
 
 class Job(BaseModel):
@@ -82,6 +93,9 @@ class Job(BaseModel):
         description="Measured estimate until stamped; null when not queued or not yet measured."
     )
     attempts: int = Field(description="How often a worker took the job up.")
+    setbacks: list[JobSetback] = Field(
+        description="The newest attempts that did not end in a stamp, in their order."
+    )
     placement: Placement = Field(
         description="Where the first stamp goes, as it was asked for; `stamps` has them all."
     )
@@ -95,6 +109,9 @@ class Job(BaseModel):
     accepted_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
+    purged_at: datetime | None = Field(
+        description="When the documents were deleted, at the end of their retention time."
+    )
     links: JobLinks
 
 
@@ -182,6 +199,14 @@ def job_json(job: JobRecord, wait: Wait) -> dict[str, Any]:
         "position": wait.position,
         "seconds_left": wait.seconds_left,
         "attempts": job.attempt,
+        "setbacks": [
+            {
+                "attempt": each["attempt"],
+                "at": rfc3339(datetime.fromisoformat(each["at"])),
+                "kind": each["kind"],
+            }
+            for each in job.setbacks
+        ],
         "placement": job.placements[0],
         "stamps": job.stamps,
         "batch_id": None if job.batch_id is None else str(job.batch_id),
@@ -211,7 +236,8 @@ def job_json(job: JobRecord, wait: Wait) -> dict[str, Any]:
         "accepted_at": rfc3339(job.accepted_at),
         "started_at": rfc3339(job.started_at),
         "finished_at": rfc3339(job.finished_at),
-        "links": job_links(job.id, stamped=job.state is State.STAMPED),
+        "purged_at": rfc3339(job.purged_at),
+        "links": job_links(job.id, stamped=job.state is State.STAMPED and job.purged_at is None),
     }
 
 

@@ -35,7 +35,7 @@ class NewEndpoint(BaseModel):
 
 
 class WebhookEndpoint(BaseModel):
-    """An endpoint that is told how jobs ended, of `job.upgraded` and of `batch.finished`."""
+    """An endpoint that is told how jobs and batches ended, and what became of them afterwards."""
 
     id: UUID
     url: str

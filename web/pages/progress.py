@@ -47,6 +47,10 @@ def headline(job: JobRecord) -> str:
             said = gettext("Menunggu giliran")
         case State.STAMPING:
             said = gettext("Sedang dibubuhi meterai")
+        case State.PARKED:
+            said = gettext("Tertunda: sedang kami periksa")
+        case State.STAMPED if job.purged_at is not None:
+            said = gettext("Selesai: dokumen sudah dihapus setelah masa simpannya habis")
         case State.STAMPED:
             said = gettext("Selesai: dokumen bermeterai siap diunduh")
         case State.FAILED:
@@ -69,6 +73,13 @@ def steps(job: JobRecord) -> list[Step]:
             ahead = [
                 Step(queued, Phase.DONE),
                 Step(stamping, Phase.NOW, job.started_at),
+                Step(done, Phase.LATER),
+            ]
+        case State.PARKED:
+            ahead = [
+                Step(queued, Phase.DONE),
+                Step(gettext("Diperiksa petugas"), Phase.NOW),
+                Step(stamping, Phase.LATER),
                 Step(done, Phase.LATER),
             ]
         case State.STAMPED:
@@ -113,6 +124,8 @@ def advice(code: Code, facts: Mapping[str, Any]) -> str:
             said = gettext(
                 "Minta salinan yang belum dikunci kepada pembuat dokumen, lalu kirim salinan itu."
             )
+        case Code.STAMPING_FAILED:
+            said = gettext("Dokumennya tidak salah: kirim lagi bila meterainya masih diperlukan.")
         case Code.DOCUMENT_ENCRYPTED:
             said = gettext("Simpan salinan tanpa kata sandi, lalu kirim salinan itu.")
         case _:

@@ -1,0 +1,208 @@
+"""Processes that die or hang over a document: real ones, in a pool of their own."""
+
+import hashlib
+import os
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from celery import Celery
+from sqlalchemy import text
+
+from common import documents, lanes
+from common.database import Database
+from common.documents import Documents
+from common.jobs import State
+from common.jobs.records import JobRecord
+from common.problems import Code
+from common.settings import WorkerSettings
+from tests.service.test_job_states import accept, assert_clean, balance, new_job, shown
+from tests.stack import Account, eventually, run, stop
+from workers.upkeep import Caretaker
+
+LANE = "tests.deadly"
+# Soft limit 3.6 s, hard limit 4.8 s: what happens sooner than the lease is the parent's doing.
+LEASE_SECONDS = 6
+
+
+@pytest.fixture(scope="module")
+def celery(worker_settings: WorkerSettings) -> Celery:
+    app = lanes.make_celery(worker_settings)
+    app.conf.task_create_missing_queues = True
+    return app
+
+
+Start = Callable[..., None]
+
+
+@pytest.fixture
+def start(environment: dict[str, str], tmp_path: Path) -> Iterator[Start]:
+    """Start the deadly stamp worker; it is ended with the test."""
+    started = []
+
+    def start(lease_seconds: int) -> None:
+        log = tmp_path / "deadly.log"
+        command = ["celery", "-A", "tests.service.deadly_stamps", "worker", "--loglevel", "INFO"]
+        process = run(
+            [*command, "-n", "deadly@test", "-c", "1", "-Q", LANE],
+            environment | {"STAMPEDE_LEASE_SECONDS": str(lease_seconds)},
+            log,
+        )
+        started.append(process)
+        eventually(partial(ready, log), seconds=60)
+
+    yield start
+    for process in started:
+        stop(process)
+
+
+def ready(log: Path) -> bool:
+    return b" ready" in log.read_bytes()
+
+
+Submit = Callable[[bytes], UUID]
+
+
+@pytest.fixture
+def submit(
+    db: Database, store: Documents, account: Account, letter: bytes, celery: Celery
+) -> Submit:
+    """Accept a letter that ends like this, and publish it to the deadly worker."""
+
+    def submit(last_line: bytes) -> UUID:
+        document = letter + last_line
+        job = replace(
+            new_job(account),
+            lane=LANE,
+            document_bytes=len(document),
+            document_sha256=hashlib.sha256(document).digest(),
+        )
+        store.put(documents.original_key(job.id), document)
+        accept(db, job)
+        lanes.publish_stamp(celery, job.id, LANE)
+        return job.id
+
+    return submit
+
+
+def in_state(db: Database, job_id: UUID, *states: State) -> JobRecord:
+    def look() -> JobRecord | None:
+        job = shown(db, job_id)
+        return job if job.state in states and job.attempt else None
+
+    return eventually(look, seconds=40)
+
+
+def kinds(job: JobRecord) -> list[str]:
+    return [each["kind"] for each in job.setbacks]
+
+
+def test_a_document_that_kills_two_processes_fails_long_before_any_lease(
+    start: Start, submit: Submit, db: Database, account: Account
+) -> None:
+    start(600)
+    deadly, harmless = submit(b"%dies"), submit(b"")
+    job = in_state(db, deadly, State.FAILED)
+    assert job.problem_code is Code.DOCUMENT_UNPROCESSABLE
+    assert kinds(job) == ["killed", "killed"]
+    assert in_state(db, harmless, State.STAMPED).attempt == 1
+    assert balance(db, account) == (99, 0, 1)
+    assert_clean(db)
+
+
+@pytest.mark.parametrize(
+    ("last_line", "kind"),
+    [(b"%dies once", "killed"), (b"%dies while it is read, once", "lost")],
+)
+def test_a_job_whose_process_died_goes_on_at_once_with_its_serial(
+    start: Start, submit: Submit, db: Database, last_line: bytes, kind: str
+) -> None:
+    start(600)
+    job_id = submit(last_line)
+    serials = shown(db, job_id).serials
+    job = in_state(db, job_id, State.STAMPED)
+    assert (job.attempt, kinds(job), job.serials) == (2, [kind], serials)
+    assert_clean(db)
+
+
+def test_a_process_that_hangs_over_a_document_is_killed_and_twice_is_enough(
+    start: Start, submit: Submit, db: Database, worker_settings: WorkerSettings, celery: Celery
+) -> None:
+    start(LEASE_SECONDS)
+    job_id = submit(b"%hangs")
+    in_state(db, job_id, State.QUEUED)
+    assert kinds(shown(db, job_id)) == ["killed"]
+    # Its message is acknowledged; the relay sends the next one.
+    lanes.publish_stamp(celery, job_id, LANE)
+    job = in_state(db, job_id, State.FAILED)
+    assert (job.problem_code, kinds(job)) == (
+        Code.DOCUMENT_UNPROCESSABLE,
+        ["killed", "killed"],
+    )
+
+
+@pytest.mark.parametrize("last_line", [b"%hangs while it is read", b"%sleeps"])
+def test_time_that_the_document_did_not_take_is_not_held_against_it(
+    start: Start, submit: Submit, db: Database, last_line: bytes
+) -> None:
+    start(LEASE_SECONDS)
+    job_id = submit(last_line)
+    job = in_state(db, job_id, State.QUEUED)
+    assert kinds(job) == ["passing"]
+    assert (job.kills, job.lost_leases, job.faults) == (0, 0, 0)
+
+
+def test_a_document_that_keeps_a_processor_busy_until_the_time_is_up_fails_at_once(
+    start: Start, submit: Submit, db: Database
+) -> None:
+    start(LEASE_SECONDS)
+    job = in_state(db, submit(b"%burns"), State.FAILED)
+    assert (job.problem_code, job.attempt) == (Code.DOCUMENT_UNPROCESSABLE, 1)
+    assert job.problem_facts == {"reason": "time"}
+    assert kinds(job) == ["document"]
+
+
+def test_when_the_parent_dies_too_the_lease_brings_the_job_back(
+    start: Start,
+    submit: Submit,
+    db: Database,
+    store: Documents,
+    lane_pace: object,
+    worker_settings: WorkerSettings,
+    celery: Celery,
+    environment: dict[str, str],
+    tmp_path: Path,
+) -> None:
+    settings = worker_settings.model_copy(update={"lease_seconds": LEASE_SECONDS})
+    command = ["celery", "-A", "tests.service.deadly_stamps", "worker", "-n", "gone@test"]
+    log = tmp_path / "gone.log"
+    process = run(
+        [*command, "--loglevel", "INFO", "-c", "1", "-Q", LANE],
+        environment | {"STAMPEDE_LEASE_SECONDS": str(LEASE_SECONDS)},
+        log,
+    )
+    eventually(partial(ready, log), seconds=60)
+    job_id = submit(b"%hangs")
+    in_state(db, job_id, State.STAMPING)
+    # The whole session: as when a machine is switched off.
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait(10)
+    caretaker = Caretaker(
+        settings=settings,
+        database=db,
+        documents=store,
+        pace=lane_pace,  # type: ignore[arg-type]
+        app=celery,
+    )
+    eventually(caretaker.take_back_expired)
+    job = shown(db, job_id)
+    assert (job.state, job.kills, job.lost_leases) == (State.QUEUED, 0, 1)
+    with db.transaction() as connection:
+        worker = connection.execute(
+            text("select worker from setbacks where job_id = :id"), {"id": job_id}
+        ).scalar_one()
+    assert worker.startswith("gone@test/")

@@ -1,0 +1,130 @@
+"""A process of the pool that died or was killed: its parent knows the job, and takes it back at once.
+
+Without this the job would wait for its lease, and nobody could tell a document that kills from a
+machine that was switched off. What runs here runs in the parent, between its children: it opens a
+connection of its own and closes it before the next one is forked. Where the database is away, the lease
+does it.
+
+The message of a process that died goes back to the broker (`task_reject_on_worker_lost`); it finds the
+job queued again, or ended, and is not needed either way.
+"""
+
+from collections.abc import Callable
+from random import Random
+from typing import Any
+from uuid import UUID
+
+from billiard.exceptions import Terminated, TimeLimitExceeded, WorkerLostError
+from celery.worker import state
+from celery.worker.request import Request
+from sqlalchemy.exc import SQLAlchemyError
+
+from common import jobs
+from common.database import Database
+from common.jobs import Setback, SetbackKind
+from common.telemetry import FINISHED, about, logger
+from workers import faults
+from workers.hands import Hands
+
+log = logger(__name__)
+
+# By these a pool says that a process is gone; the last two are what some deaths arrive as.
+_GONE = (WorkerLostError, TimeLimitExceeded, Terminated, SystemExit, KeyboardInterrupt)
+
+
+def worker_name(hostname: str, pid: int) -> str:
+    """Return the name under which a process of the pool claims jobs; its parent makes the same."""
+    return f"{hostname}/{pid}"
+
+
+def setback_of(error: BaseException, *, held: bool, ending: bool) -> tuple[Setback, bool]:
+    """Return what became of an attempt whose process is gone, and whether the document may be at fault.
+
+    Args:
+        error: what the pool says.
+        held: whether the process had the document in its hands.
+        ending: whether the worker is being ended, and its processes with it.
+    """
+    reason = faults.reason_of(error)
+    if ending or isinstance(error, Terminated):
+        return Setback(SetbackKind.LOST, f"its worker was ended ({reason})"), False
+    if held:
+        return Setback(SetbackKind.KILLED, reason), True
+    if isinstance(error, TimeLimitExceeded):
+        return Setback(SetbackKind.PASSING, f"not the document took the time ({reason})"), False
+    return Setback(SetbackKind.LOST, reason), True
+
+
+def _ending() -> bool:
+    # An exit code, which may be 0.
+    return state.should_terminate is not None and state.should_terminate is not False
+
+
+class Undertaker:
+    """Takes jobs from processes that are gone; lives in the parent of the pool."""
+
+    def __init__(
+        self, *, hands: Hands, connect: Callable[[], Database], random: Random | None = None
+    ) -> None:
+        """Take what tells about the processes, and how to open the database; nothing is opened here."""
+        self._hands = hands
+        self._connect = connect
+        self._random = random or Random()
+
+    def take_from(self, job_id: UUID, hostname: str, pid: int, error: BaseException) -> None:
+        """Take a job back from a process that is gone, unless it had ended its attempt."""
+        setback, counts = setback_of(error, held=self._hands.held(pid), ending=_ending())
+        wait = faults.retry_seconds(1, self._random) if setback.kind is SetbackKind.PASSING else 0
+        database = self._connect()
+        try:
+            with database.transaction() as connection:
+                taken = jobs.take_from(
+                    connection,
+                    job_id,
+                    worker=worker_name(hostname, pid),
+                    setback=setback,
+                    counts=counts,
+                    retry_after_seconds=wait,
+                )
+        except SQLAlchemyError as failure:
+            log.warning("the lease takes the job back", reason=faults.reason_of(failure))
+            return
+        finally:
+            database.close()
+        if taken is None:
+            return
+        log.warning("process gone", kind=setback.kind, reason=setback.reason)
+        if taken.failed is not None:
+            # Its webhooks are sent by the relay: no connection to the broker is opened here.
+            log.info("failed", code="document_unprocessable")
+            FINISHED.labels("failed", "document_unprocessable").inc()
+
+
+class WatchedRequest(Request):  # type: ignore[misc]
+    """A stamping as its parent sees it; `undertaker` is set by the app."""
+
+    undertaker: Undertaker
+
+    def on_failure(self, exc_info: Any, *arguments: Any, **named: Any) -> None:
+        """Take the job back before the message goes back to the broker."""
+        error = getattr(exc_info.exception, "exc", exc_info.exception)
+        if isinstance(error, _GONE):
+            self._take_back(error)
+        super().on_failure(exc_info, *arguments, **named)
+
+    def on_timeout(self, soft: bool, timeout: float) -> None:
+        """Take the job back from a process that is about to be killed for its time."""
+        if not soft:
+            self._take_back(TimeLimitExceeded(timeout))
+        super().on_timeout(soft, timeout)
+
+    def _take_back(self, error: BaseException) -> None:
+        if self.worker_pid is None:
+            # It died before it began, and has claimed nothing.
+            return
+        with about(job_id=self.id):
+            try:
+                self.undertaker.take_from(UUID(self.id), self._hostname, self.worker_pid, error)
+            except Exception:
+                # A parent that falls would take every other job with it; the lease is left.
+                log.exception("a job could not be taken back")
