@@ -7,7 +7,9 @@ from pathlib import Path
 
 import httpx
 from flask.testing import FlaskClient
+from sqlalchemy import text
 
+from common import database, jobs, lanes, pace
 from common.settings import WebSettings
 from deploy.servers import free_port
 from tests.stack import eventually, run, stop
@@ -17,13 +19,27 @@ from web.parts import parts
 
 @contextmanager
 def front_end(settings: WebSettings, **changed: object) -> Iterator[FlaskClient]:
-    """Run the front end in this process with some settings of its own."""
+    """Run the front end in this process with some settings of its own.
+
+    What still waits at the end is cancelled, and not counted: other tests share the lanes.
+    """
     app = create_app(settings.model_copy(update=changed))
     try:
         yield app.test_client()
     finally:
         with app.app_context():
             parts().database.close()
+        _empty_lanes(settings)
+
+
+def _empty_lanes(settings: WebSettings) -> None:
+    opened, counters = database.connect(settings), pace.connect(settings)
+    with opened.transaction() as connection:
+        for row in connection.execute(text("select * from jobs where state = 'queued'")).all():
+            jobs.cancel(connection, account_id=row.account_id, job_id=row.id)
+    opened.close()
+    for lane in lanes.STAMP_LANES:
+        counters.recount(lane, queued=0, highest_ticket=0)
 
 
 @contextmanager
