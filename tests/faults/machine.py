@@ -271,8 +271,7 @@ class Machine:
         ]
         for name in BEATS:
             commands[name] = [
-                *(*celery, "beat", "--loglevel", "INFO", "-s", str(self.data / name)),
-                f"--pidfile={self.data / name}.pid",
+                *(*celery, "beat", "--loglevel", "INFO", "-S", "workers.timetable:Timetable"),
             ]
         return commands
 
