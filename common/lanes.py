@@ -113,6 +113,21 @@ def publish_question(app: Celery, task: str, question_id: UUID, *, expires_secon
     )
 
 
+def waiting(app: Celery, lane: str) -> int:
+    """Return how many messages of a lane wait in the broker.
+
+    Raises:
+        kombu.exceptions.OperationalError: the broker cannot be reached.
+    """
+    with app.connection_for_write() as connection:
+        try:
+            declared = connection.default_channel.queue_declare(lane, passive=True)
+        except connection.channel_errors:
+            # Redis has no empty lists.
+            return 0
+        return int(declared.message_count)
+
+
 def _send(app: Celery, task: str, item: UUID, lane: str) -> None:
     # No retry here: whoever waits for an answer is not held up, and the relay sends it later.
     app.send_task(task, args=(str(item),), task_id=str(item), queue=lane, retry=False)
