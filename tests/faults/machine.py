@@ -104,10 +104,11 @@ class Machine:
         opened = Database(self.postgres.url)
         self.keys = firststart.make_demo(self.data, opened)
         opened.close()
-        self.command_line(
+        added = self.command_line(
             *("quota", "topup", "--partner", firststart.DEMO_PARTNER),
             *("--reference", "for the faults", "--amount", str(QUOTA)),
         )
+        assert added.returncode == 0, added.stderr
         for name, command in self._commands().items():
             program = Program(
                 name, command, self._environment(), self.data / "logs" / f"{name}.log"
