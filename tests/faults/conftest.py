@@ -43,6 +43,12 @@ class Trial:
         answer = httpx.get(address, headers=self.machine.live, timeout=20, trust_env=False)
         return dict(answer.raise_for_status().json())
 
+    def wait_until(self, state: str, job_id: str) -> None:
+        """Wait until a job is in a state."""
+        self.machine.wait(
+            lambda: self.job(job_id)["state"] == state, seconds=60, what=f"{job_id} to be {state}"
+        )
+
     def submit(self, letters: list[Letter], *, threads: int = 4, pause: float = 0) -> None:
         """Submit letters and wait until all are accepted."""
         self.driver.start(letters, threads=threads, pause=pause)

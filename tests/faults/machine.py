@@ -78,7 +78,7 @@ class Machine:
     def start(self) -> None:
         """Start servers, proxies and programs, and wait until all of them answer."""
         for made in (self.armed, self.data / "keys", self.data / "logs"):
-            made.mkdir(parents=True)
+            made.mkdir(parents=True, exist_ok=True)
         # PostgreSQL may run as another user, who must be able to walk in.
         self.folder.chmod(0o755)
         self.set_clock(0, of="programs")

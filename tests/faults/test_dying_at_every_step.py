@@ -6,7 +6,6 @@ import pytest
 
 from tests.faults.conftest import Trial
 from tests.faults.driver import Kind, Letter
-from tests.faults.machine import LEASE_SECONDS
 from tests.faults.steps import WebStep, WorkerStep
 
 # Before it a killed worker's job has a lease that must run out first.
@@ -15,18 +14,17 @@ WITHOUT_LEASE = {WorkerStep.FINISHED, WorkerStep.TOLD}
 
 @pytest.fixture(scope="module")
 def killed(trial: Trial) -> dict[str, str]:
-    """One job for every step, whose process was killed there; they recover together."""
+    """One job for every step, whose process was killed there."""
     jobs = {}
     for step in (*WorkerStep, *WebStep):
         trial.machine.arm(step)
         letter = Letter(f"dies when {step}")
         trial.submit([letter])
-        trial.machine.wait(
-            lambda step=step: trial.machine.fired(step),  # type: ignore[misc]
-            seconds=30,
-            what=f"somebody to die when {step}",
-        )
-        jobs[step] = trial.driver.accepted[letter.key].job_id
+        job_id = trial.driver.accepted[letter.key].job_id
+        # Final before the next step is armed: its second attempt goes the same way.
+        trial.wait_until("stamped", job_id)
+        assert len(trial.machine.fired(step)) == 1
+        jobs[step] = job_id
     verdict = trial.judge()
     assert verdict.clean, verdict.as_json()
     return jobs
@@ -77,11 +75,7 @@ def test_a_worker_that_wakes_up_after_its_lease_throws_its_result_away(trial: Tr
     # Or it would see that its child takes too long, and kill it.
     parent.send_all(signal.SIGSTOP)
     job_id = trial.driver.accepted[letter.key].job_id
-    machine.wait(
-        lambda: trial.job(job_id)["state"] == "stamped",
-        seconds=LEASE_SECONDS + 30,
-        what="the second worker",
-    )
+    trial.wait_until("stamped", job_id)
     parent.send_all(signal.SIGCONT)
     log = machine.wait(
         lambda: [line for line in parent.lines() if job_id in line and "taken over" in line],
