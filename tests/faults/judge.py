@@ -15,6 +15,7 @@ from tests.faults.driver import Accepted, Driver, Kind
 from tests.faults.machine import Machine
 from workers.checking import check
 
+FINAL = {"stamped", "failed", "cancelled"}
 FINAL_EVENTS = {"job.stamped", "job.failed", "job.cancelled"}
 SAMPLE = 8
 # How a letter of each kind may end: state, and problem code where there is one.
@@ -75,6 +76,7 @@ class Judge:
         self._machine = machine
         self._driver = driver
         self._client = httpx.Client(base_url=machine.address, timeout=30, trust_env=False)
+        self._seen: list[dict[str, Any]] = []
         self._verdict = Verdict(jobs=len(driver.accepted), answers=dict(driver.answers))
 
     def judge(self, *, faults_ended_at: float, within: float = 120) -> Verdict:
@@ -86,12 +88,13 @@ class Judge:
         """
         verdict = self._verdict
         recovering_since = max(faults_ended_at, self._driver.last_accepted_at)
-        final = self._wait(self._nothing_waits, within)
+        final = self._wait(self._all_final, within)
         verdict.recovery_seconds = max(0.0, time.monotonic() - recovering_since)
         if not final:
+            self._seen = [job for mode in ("live", "test") for job in self._jobs(mode)]
             verdict.lost.append(f"jobs still wait after {within:.0f} s")
         verdict.lost += self._driver.wrong
-        jobs = [job for mode in ("live", "test") for job in self._jobs(mode)]
+        jobs = self._seen
         self._judge_promises(jobs)
         self._judge_serials(jobs)
         self._judge_books(jobs)
@@ -213,12 +216,16 @@ class Judge:
 
     # How it looks.
 
-    def _nothing_waits(self) -> bool:
-        return not any(
+    def _all_final(self) -> bool:
+        if any(
             self._get(f"/v1/jobs?limit=1&state={state}", mode).json()["data"]
             for state in ("queued", "stamping")
             for mode in ("live", "test")
-        )
+        ):
+            return False
+        # One that went from one of these states into another between two questions is seen here.
+        self._seen = [job for mode in ("live", "test") for job in self._jobs(mode)]
+        return all(job["state"] in FINAL for job in self._seen)
 
     def _jobs(self, mode: str) -> Iterator[dict[str, Any]]:
         cursor = ""

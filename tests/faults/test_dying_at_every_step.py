@@ -1,5 +1,6 @@
 """kill -9 at every step of a stamp worker and of the front end: one result, one charge, one event."""
 
+import os
 import signal
 
 import pytest
@@ -63,7 +64,7 @@ def test_a_document_that_kills_its_worker_twice_is_given_up_and_costs_nothing(
 
 
 def test_a_worker_that_wakes_up_after_its_lease_throws_its_result_away(trial: Trial) -> None:
-    """Stopped just before its last transaction, while a second worker does the job."""
+    """Stopped when it has claimed, and its parent with it, until a second worker has done the job."""
     machine, letter = trial.machine, Letter("sleeper")
     machine.arm(WorkerStep.CLAIMED, signal.SIGSTOP)
     before = set(machine.fired(WorkerStep.CLAIMED))
@@ -76,12 +77,13 @@ def test_a_worker_that_wakes_up_after_its_lease_throws_its_result_away(trial: Tr
     parent.send_all(signal.SIGSTOP)
     job_id = trial.driver.accepted[letter.key].job_id
     trial.wait_until("stamped", job_id)
-    parent.send_all(signal.SIGCONT)
+    os.kill(sleeper, signal.SIGCONT)
     log = machine.wait(
         lambda: [line for line in parent.lines() if job_id in line and "taken over" in line],
         seconds=30,
         what="the sleeper's result to be thrown away",
     )
+    parent.send_all(signal.SIGCONT)
     assert len(log) == 1
     verdict = trial.judge()
     assert verdict.clean, verdict.as_json()
