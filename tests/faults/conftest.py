@@ -49,6 +49,12 @@ class Trial:
             lambda: self.job(job_id)["state"] == state, seconds=60, what=f"{job_id} to be {state}"
         )
 
+    def wait_until_fired(self, step: str) -> int:
+        """Wait until an armed step was reached; returns the process that it was reached in."""
+        armed = self.machine.armed / step
+        self.machine.wait(lambda: not armed.exists(), seconds=60, what=f"somebody to be {step}")
+        return self.machine.fired(step)[-1]
+
     def submit(self, letters: list[Letter], *, threads: int = 4, pause: float = 0) -> None:
         """Submit letters and wait until all are accepted."""
         self.driver.start(letters, threads=threads, pause=pause)

@@ -206,8 +206,9 @@ class Machine:
         (self.armed / step).unlink(missing_ok=True)
 
     def fired(self, step: str) -> list[int]:
-        """Return the processes that a step was fired in."""
-        return [int(file.suffix[1:]) for file in self.armed.glob(f"{step}.*")]
+        """Return the processes that a step was fired in, the last one last."""
+        files = sorted(self.armed.glob(f"{step}.*"), key=lambda file: file.stat().st_ctime_ns)
+        return [int(file.suffix[1:]) for file in files]
 
     def parent_of(self, pid: int) -> Program:
         """Return the program that a process belongs to."""

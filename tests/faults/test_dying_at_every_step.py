@@ -24,7 +24,7 @@ def killed(trial: Trial) -> dict[str, str]:
         job_id = trial.driver.accepted[letter.key].job_id
         # Final before the next step is armed: its second attempt goes the same way.
         trial.wait_until("stamped", job_id)
-        assert len(trial.machine.fired(step)) == 1
+        trial.wait_until_fired(step)
         jobs[step] = job_id
     verdict = trial.judge()
     assert verdict.clean, verdict.as_json()
@@ -67,11 +67,8 @@ def test_a_worker_that_wakes_up_after_its_lease_throws_its_result_away(trial: Tr
     """Stopped when it has claimed, and its parent with it, until a second worker has done the job."""
     machine, letter = trial.machine, Letter("sleeper")
     machine.arm(WorkerStep.CLAIMED, signal.SIGSTOP)
-    before = set(machine.fired(WorkerStep.CLAIMED))
     trial.submit([letter])
-    (sleeper,) = machine.wait(
-        lambda: set(machine.fired(WorkerStep.CLAIMED)) - before, seconds=30, what="a sleeper"
-    )
+    sleeper = trial.wait_until_fired(WorkerStep.CLAIMED)
     parent = machine.parent_of(sleeper)
     # Or it would see that its child takes too long, and kill it.
     parent.send_all(signal.SIGSTOP)
