@@ -33,22 +33,30 @@ def main() -> None:
     parser.add_argument(
         "--store", choices=("folder", "s3"), help="where documents go (default: the seed decides)"
     )
+    parser.add_argument(
+        "--full", action="store_true", help="also outages of 30 s, and none left out (libfaketime)"
+    )
     parser.add_argument("--keep", action="store_true", help="keep the folder with logs and data")
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
     choices = parser.parse_args()
     seed = secrets.randbelow(1_000_000) if choices.seed is None else choices.seed
     store = choices.store or ("folder", "s3")[seed % 2]
     again = f"python -m tests.faults --jobs {choices.jobs} --seed {seed} --store {store}"
+    again += " --full" if choices.full else ""
     if choices.minutes is not None:
         again += f" --minutes {choices.minutes:g}"
     print(f"seed {seed}, documents in {store}", flush=True)
     clock = FAKETIME.exists()
+    if choices.full and not clock:
+        parser.error(f"--full sets clocks, and there is no {FAKETIME}; sh .ci/system-packages")
     if not clock:
         print("no libfaketime here: clocks stay right", flush=True)
     seconds = choices.jobs / RATE if choices.minutes is None else choices.minutes * 60
     folder = Path(tempfile.mkdtemp(prefix="stampede-faults-"))
     with running(folder, s3=store == "s3", clock=clock) as machine:
-        campaign = Campaign(machine, seed, choices.jobs, lambda line: print(line, flush=True))
+        campaign = Campaign(
+            machine, seed, choices.jobs, choices.full, lambda line: print(line, flush=True)
+        )
         verdict = campaign.run(seconds=seconds)
     for name, count in sorted(campaign.inflicted.items()):
         print(f"  {count:>5} {name}")

@@ -34,6 +34,7 @@ class Campaign:
     machine: Machine
     seed: int
     jobs: int
+    full: bool
     say: Callable[[str], None]
     inflicted: Counter[str] = field(default_factory=Counter)
     _going: list[Going] = field(default_factory=list)
@@ -46,7 +47,7 @@ class Campaign:
         driver.start(letters, threads=THREADS, pause=seconds * THREADS / self.jobs)
         scene = Scene(machine, lambda: [p.job_id for p in list(driver.accepted.values())], random)
         started = time.monotonic()
-        known = faults.of(machine)
+        known = faults.of(machine, full=self.full)
         self.say(f"{len(known)} kinds of faults")
         next_at = started + BETWEEN_SECONDS
         while driver.busy:

@@ -285,10 +285,18 @@ CLOCKS = [
 ]
 
 
-def of(machine: Machine) -> list[Fault]:
-    """Return every fault that can happen to a copy as it was made."""
+LONG = [
+    Fault(f"{fault.name} for 30 s", fault.target, fault.begin, (30, 30))
+    for fault in (*VALKEY, *POSTGRES)
+    if fault.name.endswith(("refuses", "silent"))
+]
+
+
+def of(machine: Machine, *, full: bool) -> list[Fault]:
+    """Return every fault that can happen to a copy as it was made; `full` adds outages of 30 s."""
     return [
         *(*STEPS, *PROCESSES, *VALKEY, *POSTGRES, *MESSAGES),
+        *(LONG if full else ()),
         *(STORE if machine.to_store is not None else DISK),
         *(CLOCKS if machine.has_clock else ()),
     ]
