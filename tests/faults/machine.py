@@ -16,6 +16,7 @@ from typing import TypeVar
 
 import httpx
 import pytest
+from sqlalchemy import text
 
 from common import database, lanes
 from common.database import Database
@@ -195,6 +196,13 @@ class Machine:
             check=False,
             timeout=120,
         )
+
+    def sql(self, statement: str, **values: object) -> None:
+        """Change the database by hand, past the proxy."""
+        opened = Database(self.postgres.url)
+        with opened.transaction() as connection:
+            connection.execute(text(statement), values)
+        opened.close()
 
     def arm(self, step: str, number: signal.Signals = signal.SIGKILL) -> None:
         """Let the first process that comes to a step get a signal there."""
