@@ -15,7 +15,8 @@ from tests.faults.driver import plain_letters
 from tests.faults.faults import Fault
 from tests.faults.machine import running
 
-DISK_MEGABYTES = 8
+# Room for the largest document must be left, or the copy does not call itself ready.
+DISK_MEGABYTES = 24
 
 
 @pytest.fixture(scope="module")
