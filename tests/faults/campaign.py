@@ -12,10 +12,10 @@ from tests.faults.faults import Fault, Scene
 from tests.faults.judge import Judge, Verdict
 from tests.faults.machine import Machine
 
-THREADS = 4
+THREADS = 12
 AT_ONCE = 3
 # Seconds from the start of one fault to that of the next, on the average.
-BETWEEN_SECONDS = 1.5
+BETWEEN_SECONDS = 3.0
 
 
 @dataclass(slots=True)
