@@ -14,8 +14,10 @@ from tests.faults.machine import Machine
 
 THREADS = 12
 AT_ONCE = 3
-# Seconds from the start of one fault to that of the next, on the average.
-BETWEEN_SECONDS = 3.0
+# Jobs accepted from the start of one fault to that of the next, on the average, in a long run; a
+# short one has so many faults at least.
+BETWEEN_JOBS = 33
+FEWEST = 20
 
 
 @dataclass(slots=True)
@@ -49,12 +51,14 @@ class Campaign:
         started = time.monotonic()
         known = faults.of(machine, full=self.full)
         self.say(f"{len(known)} kinds of faults")
-        next_at = started + BETWEEN_SECONDS
+        # By jobs and not by time: while an outage lets none in there is no use in another.
+        between = self.jobs / max(FEWEST, self.jobs / BETWEEN_JOBS)
+        next_at = between
         while driver.busy:
             now = time.monotonic()
             self._end([going for going in self._going if going.ends_at <= now])
-            if now >= next_at:
-                next_at = now + random.expovariate(1 / BETWEEN_SECONDS)
+            if len(driver.accepted) >= next_at:
+                next_at += random.expovariate(1 / between)
                 self._begin(scene, known, started)
             machine.pause(0.05)
         self._end(self._going)
