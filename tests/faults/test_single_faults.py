@@ -10,7 +10,8 @@ from tests.faults import faults
 from tests.faults.conftest import Trial
 from tests.faults.driver import Letter, plain_letters
 from tests.faults.faults import Fault
-from tests.faults.machine import STAMPERS
+from tests.faults.machine import BEATS, STAMPERS
+from tests.faults.steps import WorkerStep
 
 # Those of the steps have tests of their own.
 AT_ONCE = [*faults.PROCESSES, *faults.VALKEY, *faults.POSTGRES, *faults.MESSAGES, *faults.DISK]
@@ -21,21 +22,6 @@ def test_nothing_is_lost_doubled_or_unbalanced(trial: Trial, fault: Fault) -> No
     verdict = trial.suffer(fault, seconds=fault.seconds[0])
     assert verdict.clean, verdict.as_json()
     assert 500 not in verdict.answers, verdict.as_json()
-
-
-def test_a_thousand_queued_jobs_survive_a_broker_that_forgets_everything(trial: Trial) -> None:
-    machine = trial.machine
-    # Nobody takes anything up meanwhile.
-    machine.down.update(STAMPERS)
-    for name in STAMPERS:
-        machine.programs[name].kill()
-    trial.submit(plain_letters("thousand", 1000))
-    machine.restart_valkey_empty()
-    forgotten_at = time.monotonic()
-    machine.down.clear()
-    verdict = trial.judge(faults_ended_at=forgotten_at)
-    assert verdict.clean, verdict.as_json()
-    assert not verdict.blamed
 
 
 def test_without_a_broker_jobs_are_accepted_and_without_a_database_they_are_refused_clearly(
@@ -62,6 +48,21 @@ def test_without_a_broker_jobs_are_accepted_and_without_a_database_they_are_refu
     assert verdict.clean, verdict.as_json()
 
 
+@pytest.mark.parametrize("beat", BEATS)
+def test_whichever_beat_dies_the_other_one_takes_over(trial: Trial, beat: str) -> None:
+    """Seen by a webhook that only upkeep sends: the worker died before it could."""
+    machine = trial.machine
+    machine.down.add(beat)
+    machine.programs[beat].kill()
+    machine.arm(WorkerStep.FINISHED)
+    trial.submit([Letter(f"without {beat}")])
+    trial.wait_until_fired(WorkerStep.FINISHED)
+    verdict = trial.judge()
+    assert verdict.clean, verdict.as_json()
+    assert not machine.programs[beat].runs
+    machine.down.clear()
+
+
 def test_a_copy_that_ends_leaves_no_process(trial: Trial) -> None:
     """What every run asserts at its end can fail: somebody who stays is found."""
     machine = trial.machine
@@ -69,3 +70,18 @@ def test_a_copy_that_ends_leaves_no_process(trial: Trial) -> None:
     assert program.pid in machine.left_behind()
     program.send(signal.SIGTERM)
     machine.wait(lambda: program.starts > 1 or None, seconds=30, what="another beat")
+
+
+def test_a_thousand_queued_jobs_survive_a_broker_that_forgets_everything(trial: Trial) -> None:
+    machine = trial.machine
+    # Nobody takes anything up meanwhile.
+    machine.down.update(STAMPERS)
+    for name in STAMPERS:
+        machine.programs[name].kill()
+    trial.submit(plain_letters("thousand", 1000))
+    machine.restart_valkey_empty()
+    forgotten_at = time.monotonic()
+    machine.down.clear()
+    verdict = trial.judge(faults_ended_at=forgotten_at)
+    assert verdict.clean, verdict.as_json()
+    assert not verdict.blamed
