@@ -11,6 +11,7 @@ from deploy.servers import ROOT
 JOBS = 150
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("seed", [4, secrets.randbelow(1_000_000)], ids=["fixed", "new"])
 def test_nothing_is_lost_doubled_or_unbalanced_whatever_meets(seed: int) -> None:
     ran = subprocess.run(

@@ -9,6 +9,9 @@ from tests.faults.conftest import Trial
 from tests.faults.driver import Kind, Letter
 from tests.faults.steps import WebStep, WorkerStep
 
+# A judge waits for as long as a recovery may take on a busy machine.
+pytestmark = pytest.mark.timeout(400)
+
 # Before it a killed worker's job has a lease that must run out first.
 WITHOUT_LEASE = {WorkerStep.FINISHED, WorkerStep.TOLD}
 

@@ -13,6 +13,9 @@ from tests.faults.faults import Fault
 from tests.faults.machine import BEATS, STAMPERS
 from tests.faults.steps import WorkerStep
 
+# A judge waits for as long as a recovery may take on a busy machine.
+pytestmark = pytest.mark.timeout(400)
+
 # Those of the steps have tests of their own.
 AT_ONCE = [*faults.PROCESSES, *faults.VALKEY, *faults.POSTGRES, *faults.MESSAGES, *faults.DISK]
 

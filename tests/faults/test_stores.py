@@ -15,6 +15,9 @@ from tests.faults.driver import plain_letters
 from tests.faults.faults import Fault
 from tests.faults.machine import running
 
+# A judge waits for as long as a recovery may take on a busy machine.
+pytestmark = pytest.mark.timeout(400)
+
 # Room for the largest document must be left, or the copy does not call itself ready.
 DISK_MEGABYTES = 24
 
