@@ -63,7 +63,9 @@ class Campaign:
             machine.pause(0.05)
         self._end(self._going)
         ended_at = time.monotonic()
-        verdict = Judge(machine, driver).judge(faults_ended_at=ended_at, within=240 + self.jobs / 10)
+        verdict = Judge(machine, driver).judge(
+            faults_ended_at=ended_at, within=240 + self.jobs / 10
+        )
         verdict.faults = self.inflicted.total()
         return verdict
 
