@@ -5,6 +5,8 @@ HOST ?= 127.0.0.1
 DATA ?= ./var
 FLOWER_PORT ?= $(shell expr $(PORT) + 1000)
 SECONDS ?= 60
+JOBS ?= 5000
+SEED ?=
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -48,6 +50,10 @@ bench: $(DEVELOPMENT) ## Measure the engine, its keys and levels, a corpus, the 
 .PHONY: fuzz
 fuzz: $(DEVELOPMENT) ## Seal mutated documents for SECONDS=60 and hold every result to account
 	$(PY) -m tests.fuzz --seconds $(SECONDS)
+
+.PHONY: faults
+faults: $(DEVELOPMENT) ## Kill, cut and fill what there is over JOBS=5000 jobs (SEED=…), then judge
+	$(PY) -m tests.faults --jobs $(JOBS) $(if $(SEED),--seed $(SEED)) --full
 
 .PHONY: lint
 lint: $(DEVELOPMENT) ## Check format, style, types and the direction of imports

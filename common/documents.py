@@ -143,18 +143,21 @@ class Documents:
             after: a key; only objects behind it are returned. Empty: from the beginning.
             limit: how many at the most.
         """
-        if self._folder is not None:
-            return list(islice(_walk(self._folder, shard, after), limit))
-        listed = obstore.list(self._store, prefix=shard, offset=after or None, chunk_size=limit)
-        return [Stored(o["path"], o["last_modified"]) for o in next(iter(listed), ())]
+        with _store_errors():
+            if self._folder is not None:
+                return list(islice(_walk(self._folder, shard, after), limit))
+            listed = obstore.list(self._store, prefix=shard, offset=after or None, chunk_size=limit)
+            return [Stored(o["path"], o["last_modified"]) for o in next(iter(listed), ())]
 
     def delete_job(self, job_id: UUID) -> None:
         """Remove everything that is stored of a job; harmless when there is nothing."""
         folder = _folder_of(job_id)
-        if self._folder is not None:
-            found = [_key(self._folder, path) for path in _files(self._folder / folder)]
-        else:
-            found = [o["path"] for part in obstore.list(self._store, prefix=folder) for o in part]
+        with _store_errors():
+            if self._folder is not None:
+                found = [_key(self._folder, path) for path in _files(self._folder / folder)]
+            else:
+                listed = obstore.list(self._store, prefix=folder)
+                found = [o["path"] for part in listed for o in part]
         for key in found:
             self.delete_stored(key)
 
@@ -164,7 +167,8 @@ class Documents:
             self.delete(key)
             return
         path = self._folder / key
-        path.unlink(missing_ok=True)
+        with _store_errors():
+            path.unlink(missing_ok=True)
         with suppress(OSError):
             path.parent.rmdir()
 

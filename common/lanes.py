@@ -123,6 +123,21 @@ def publish_question(
     _send(app, task, question_id, CHECK_LANE, expires=expires_seconds)
 
 
+def waiting(app: LanesApp, lane: str) -> int:
+    """Return how many messages of a lane wait in the broker.
+
+    Raises:
+        kombu.exceptions.OperationalError: the broker cannot be reached.
+    """
+    with app.connection_for_write() as connection:
+        try:
+            declared = connection.default_channel.queue_declare(lane, passive=True)
+        except connection.channel_errors:
+            # Redis has no empty lists.
+            return 0
+        return int(declared.message_count)
+
+
 def _send(app: LanesApp, task: str, item: UUID, lane: str, **options: Any) -> None:
     if not app.breaker.take_turn():
         raise OperationalError("the broker did not answer a moment ago")

@@ -106,7 +106,8 @@ def pull_in(connection: Connection, *, lease_seconds: float) -> None:
         lease_seconds: how long one attempt may take.
     """
     # By the attempts made: at once, then what `claim` and `missed` write.
-    longest = [lease_seconds, *(max(lease_seconds, wait) for wait in RETRY_SECONDS), lease_seconds]
+    lease = float(lease_seconds)
+    longest = [lease, *(max(lease, float(wait)) for wait in RETRY_SECONDS), lease]
     connection.execute(
         text(
             "update deliveries set next_attempt_at = now() where state = 'pending'"

@@ -32,7 +32,7 @@ RULES = (RECEIPT, WAITING, STAMPED, SIGNED, APART)
 _JOBS = f"""
     select id, state, mode, attempt, {serials.OF_JOB}, receipt, accepted_at, external_reference,
         jsonb_array_length(placements) as stamps, document_bytes, document_sha256,
-        result_key, result_bytes, result_sha256, finished_at
+        result_key, result_bytes, result_sha256, finished_at, purged_at
     from jobs"""
 
 
@@ -102,7 +102,9 @@ class DocumentAudit:
                     for rule in broken:
                         offenders.setdefault(rule, []).append(str(job.id))
                 progress.looked_at += len(page)
-                progress.files += sum(job.state == "stamped" for job in page)
+                progress.files += sum(
+                    job.state == "stamped" and job.purged_at is None for job in page
+                )
                 progress.last = page[-1].id
                 tell(progress)
         return progress, [
@@ -140,7 +142,7 @@ class DocumentAudit:
             key = documents.original_key(job.id)
             if self._read(key, job.document_bytes, job.document_sha256) is None:
                 yield WAITING
-        if job.state == "stamped":
+        if job.state == "stamped" and job.purged_at is None:
             file = self._read(job.result_key, job.result_bytes, job.result_sha256)
             if file is None:
                 yield STAMPED

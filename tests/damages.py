@@ -23,6 +23,26 @@ _RELEASES = """
 _ANOTHER_ACCOUNT = """(select id from accounts where id <> account_id limit 1)"""
 _ITS_ACCOUNT = "(select account_id from jobs where id = :id)"
 
+_SETBACK = """
+    insert into setbacks (job_id, attempt, kind, reason) values (:id, {attempt}, 'ours', 'x')
+    returning job_id"""
+_VOUCHER_BATCH = """
+    insert into voucher_batches (reference, partner_id, mode, stamps, count, by)
+    select 'order', partner_id, mode, 2, 3, 'x' from jobs where id = :id"""
+_VOUCHER = """
+    with account as (insert into accounts (id, kind, partner_id, mode)
+        select uuidv7(), 'voucher', partner_id, mode from jobs where id = :id returning id)
+    insert into vouchers (account_id, digest, reference)
+    select id, sha256('x'), 'order' from account"""
+_ANY_VOUCHER = "(select account_id from vouchers)"
+_OF_VOUCHER = f" where id = {_ANY_VOUCHER} returning id"
+_BATCH = """
+    with batch as (insert into batches (id, account_id, partner_id, mode, total, look_at)
+        select uuidv7(), account_id, partner_id, mode, {total}, now() from jobs where id = :id
+        returning id)
+    update jobs set batch_id = batch.id from batch where jobs.id = :id returning batch.id"""
+_BATCH_FINISHED = "update batches set finished_at = now(), look_at = null returning id"
+
 
 @dataclass(frozen=True)
 class Damage:
@@ -157,6 +177,57 @@ DAMAGES: dict[str, tuple[Damage, ...]] = {
     ),
     "no queued job is out of the relay's sight": (
         _d("queued", "update jobs set publish_at = null where id = :id"),
+    ),
+    "every purged job was told as purged once, and no other": (
+        _d("stamped", "update jobs set purged_at = now() where id = :id"),
+        _d(
+            "failed",
+            "insert into events (id, partner_id, mode, type, job_id, payload)"
+            " select uuidv7(), partner_id, mode, 'job.purged', id, '{}' from jobs where id = :id",
+        ),
+    ),
+    "every setback is of an attempt that was made and did not end in a stamp": (
+        _d("queued", _SETBACK.format(attempt=99)),
+        _d("stamped", "update jobs set attempt = 99 where id = :id", _SETBACK.format(attempt=99)),
+    ),
+    "every voucher has an account, of its batch's partner and mode, and every such account one": (
+        _d("queued", _VOUCHER_BATCH, _VOUCHER, "update accounts set mode = 'test'" + _OF_VOUCHER),
+        _d("queued", _VOUCHER_BATCH, _VOUCHER, "delete from vouchers returning account_id"),
+    ),
+    "a batch has as many vouchers as were issued": (
+        _d("queued", _VOUCHER_BATCH + " returning reference"),
+    ),
+    "a voucher was topped up once, with what it is worth": (
+        _d("queued", _VOUCHER_BATCH, _VOUCHER + " returning account_id"),
+    ),
+    "nothing is held on a voucher that was void or had expired": (
+        _d(
+            "queued",
+            _VOUCHER_BATCH,
+            _VOUCHER,
+            "update vouchers set voided_at = now() - interval '1 hour'",
+            f"update ledger_entries set account_id = {_ANY_VOUCHER}"
+            " where job_id = :id and kind = 'hold' returning account_id",
+        ),
+    ),
+    "a batch has as many jobs as it says, all of its account": (
+        _d("queued", _BATCH.format(total=2)),
+        _d(
+            "queued",
+            _BATCH.format(total=1),
+            f"update batches set account_id = {_ANOTHER_ACCOUNT} returning id",
+        ),
+    ),
+    "a batch is finished once all its jobs have ended, and told of exactly then": (
+        _d("queued", _BATCH.format(total=1), _BATCH_FINISHED),
+        _d("stamped", _BATCH.format(total=1), _BATCH_FINISHED),
+    ),
+    "no ended batch is forgotten": (
+        _d(
+            "stamped",
+            "update jobs set finished_at = now() - interval '1 hour' where id = :id",
+            _BATCH.format(total=1),
+        ),
     ),
     "a job's partner and mode are its account's": (
         _d("stamped", "update jobs set mode = 'test' where id = :id"),

@@ -14,12 +14,12 @@ from collections.abc import Iterator
 from random import Random
 
 import kombu.exceptions
-import obstore.exceptions
 import redis
 import sqlalchemy.exc
 from billiard.exceptions import SoftTimeLimitExceeded
 from psycopg import errors as postgres
 
+from common.documents import StoreAwayError
 from common.jobs import SetbackKind
 from workers.fetching import FetchError
 from workers.keyring import NoValidKeyError
@@ -47,10 +47,7 @@ _PASSING = (
     sqlalchemy.exc.InterfaceError,
     sqlalchemy.exc.TimeoutError,
     # The object store: away, slow, full, or its credentials have run out.
-    obstore.exceptions.GenericError,
-    obstore.exceptions.JoinError,
-    obstore.exceptions.PermissionDeniedError,
-    obstore.exceptions.UnauthenticatedError,
+    StoreAwayError,
     # The broker.
     kombu.exceptions.OperationalError,
     redis.ConnectionError,

@@ -18,8 +18,8 @@ from celery import Celery
 from celery.beat import Scheduler
 from sqlalchemy.exc import SQLAlchemyError
 
-from common import leadership
-from common.database import Database
+from common import lanes, leadership
+from common.database import EDGE, Database
 from common.identifiers import new_id
 from common.lanes import UPKEEP_LANE
 from common.settings import Settings
@@ -96,7 +96,7 @@ class Timetable(Scheduler):  # type: ignore[misc]
         try:
             if self._database is None:
                 settings = self._settings or Settings.load()
-                self._database = Database(settings.database_url, pool_size=1)
+                self._database = Database(settings.database_url, pool_size=1, patience=EDGE)
             with self._database.transaction() as connection:
                 leads = leadership.lead(connection, OFFICE, self._me)
         except SQLAlchemyError as error:
@@ -112,7 +112,7 @@ class Timetable(Scheduler):  # type: ignore[misc]
     def _send(self, due: list[str], now: float) -> None:
         """Send rounds to their lane, as long as somebody takes them; what cannot be sent stays due."""
         try:
-            room = MOST_WAITING - self._waiting()
+            room = MOST_WAITING - lanes.waiting(self.app, UPKEEP_LANE)
             for name in due:
                 entry = self.schedule[name]
                 if room > 0:
@@ -128,12 +128,3 @@ class Timetable(Scheduler):  # type: ignore[misc]
             return
         if room < 0:
             log.warning("nobody does the rounds", left_out=-room)
-
-    def _waiting(self) -> int:
-        with self.app.connection_for_write() as connection:
-            try:
-                declared = connection.default_channel.queue_declare(UPKEEP_LANE, passive=True)
-            except connection.channel_errors:
-                # Redis has no empty lists.
-                return 0
-            return int(declared.message_count)

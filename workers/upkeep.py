@@ -126,10 +126,17 @@ class Caretaker:
         return len(due)
 
     def relay_deliveries(self) -> int:
-        """Send webhook deliveries that are due; returns how many."""
+        """Send webhook deliveries that are due; returns how many.
+
+        What waits in the lane is not lost. Sent again each time, the deliveries of a slow lane would
+        fill it faster than it empties, for ever.
+        """
+        room = ROUND - lanes.waiting(self._app, lanes.WEBHOOK_LANE)
+        if room <= 0:
+            return 0
         with self._database.transaction() as connection:
             outbox.pull_in(connection, lease_seconds=self._settings.webhook_timeout_seconds * 2 + 5)
-            due = outbox.take_due(connection, limit=ROUND, resend_seconds=DELIVERY_RESEND_SECONDS)
+            due = outbox.take_due(connection, limit=room, resend_seconds=DELIVERY_RESEND_SECONDS)
         lanes.publish_deliveries(self._app, due)
         self._note("delivery published", len(due))
         return len(due)

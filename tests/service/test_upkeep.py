@@ -9,6 +9,7 @@ from uuid import UUID
 import pytest
 import redis
 from celery import Celery
+from flask.testing import FlaskClient
 from kombu.exceptions import OperationalError
 from sqlalchemy import text
 
@@ -23,7 +24,7 @@ from common.settings import WorkerSettings
 from tests.service.test_job_states import accept, claim, expire, give_back, new_job, shown
 from tests.stack import Account
 from web.app import create_app
-from workers.upkeep import INBOX_SECONDS, Caretaker
+from workers.upkeep import INBOX_SECONDS, ROUND, Caretaker
 
 LANE = "tests.upkeep"
 
@@ -294,3 +295,26 @@ def test_an_upload_is_accepted_while_the_broker_is_out_of_memory(
             broker.config_set("maxmemory", 0)
     assert (response.status_code, response.json["position"]) == (202, None)
     assert (cancelled.status_code, cancelled.json["state"]) == (200, "cancelled")
+
+
+def test_the_relay_does_not_fill_a_webhook_lane_that_is_full(
+    caretaker: Caretaker, celery: Celery, db: Database, client: FlaskClient, account: Account
+) -> None:
+    """A slow courier's lane would grow by all that is due, every round, for ever."""
+    endpoint = {"url": "http://127.0.0.1:9/"}
+    client.post("/v1/webhook-endpoints", json=endpoint, headers=account.live)
+    job_id = accept(db, new_job(account))
+    assert client.post(f"/v1/jobs/{job_id}/cancel", headers=account.live).status_code == 200
+    with db.transaction() as connection:
+        late = "update deliveries d set next_attempt_at = now() - interval '1 minute' from events e"
+        of_job = text(late + " where e.id = d.event_id and e.job_id = :id")
+        assert connection.execute(of_job, {"id": job_id}).rowcount == 1
+    missing = ROUND - lanes.waiting(celery, lanes.WEBHOOK_LANE)
+    lanes.publish_deliveries(celery, [new_id() for _ in range(missing)])
+    assert caretaker.relay_deliveries() == 0
+    assert lanes.waiting(celery, lanes.WEBHOOK_LANE) == ROUND
+
+    with celery.connection_for_write() as connection:
+        connection.default_channel.queue_purge(lanes.WEBHOOK_LANE)
+    assert lanes.waiting(celery, lanes.WEBHOOK_LANE) == 0
+    assert caretaker.relay_deliveries() >= 1
