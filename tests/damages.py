@@ -205,7 +205,7 @@ DAMAGES: dict[str, tuple[Damage, ...]] = {
             "queued",
             _VOUCHER_BATCH,
             _VOUCHER,
-            "update vouchers set voided_at = now() - interval '1 hour'",
+            "update vouchers set voided_at = now() - interval '99 years'",
             f"update ledger_entries set account_id = {_ANY_VOUCHER}"
             " where job_id = :id and kind = 'hold' returning account_id",
         ),

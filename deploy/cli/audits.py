@@ -8,11 +8,11 @@ from uuid import UUID
 
 import click
 import psycopg
-from obstore.exceptions import BaseError
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as NoConnectionError
 
 from common import audit, database, documents, jwks
+from common.documents import StoreAwayError
 from common.receipts import ReceiptChecker
 from common.settings import data_dir_from_environment
 from deploy import document_audit
@@ -177,7 +177,7 @@ def _in_the_store(
     said = _now_and_then(resumable=sample is None)
     try:
         return looks.run(sample=sample, after=after, tell=tell)
-    except (BaseError, OSError, OperationalError, NoConnectionError) as error:
+    except (StoreAwayError, OperationalError, NoConnectionError) as error:
         on = f"; go on with --after {reached}" if reached is not None and sample is None else ""
         raise click.ClickException(
             f"the documents cannot be read now: {first_line(error)}{on}"

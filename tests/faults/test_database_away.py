@@ -1,5 +1,6 @@
 """PostgreSQL refuses, breaks off, or says nothing, as a front end and a worker meet it."""
 
+import io
 import signal
 import time
 from collections.abc import Iterator
@@ -180,6 +181,31 @@ def test_a_commit_that_never_arrived_is_called_unknown_too_and_can_be_sent_again
     assert (quota["available"], quota["held"]) == (100, 0)
 
 
+def test_a_batch_whose_commit_got_no_answer_is_there_under_the_id_that_the_problem_names(
+    edge: FlaskClient, wire: Proxy, account: Account, letter: bytes, db: Database, store: Documents
+) -> None:
+    def send() -> Any:
+        form = {
+            "jobs": '[{"document": "a"}, {"document": "b"}]',
+            "a": (io.BytesIO(letter), "a.pdf"),
+            "b": (io.BytesIO(letter), "b.pdf"),
+        }
+        key = {"Idempotency-Key": "batch"}
+        return edge.post("/v1/batches", data=form, headers=account.live | key)
+
+    wire.lose_answer_to(b"COMMIT", after=ACCEPTING, times=1)
+    answer = send()
+    assert (answer.status_code, answer.json["code"]) == (503, "outcome_unknown")
+    batch_id = answer.json["batch_id"]
+    assert f"/v1/batches/{batch_id}" in answer.json["detail"]
+    made = of_account(db, account)
+    assert len(made) == 2
+    assert all(store.get(documents.original_key(job_id)) == letter for job_id in made)
+    again = send()
+    assert (again.status_code, again.json["id"]) == (202, batch_id)
+    assert of_account(db, account) == made
+
+
 def test_who_only_looks_is_not_told_that_anything_may_have_been_done(
     edge: FlaskClient, wire: Proxy, account: Account
 ) -> None:
@@ -245,6 +271,11 @@ def test_a_worker_whose_finish_got_no_answer_is_right_whether_it_was_committed_o
         return row.state, row.result_key
 
     assert state()[0] == ("stamped" if committed else "queued"), "given back if not finished"
+    with db.transaction() as connection:
+        # The pause after a passing fault is over.
+        connection.execute(
+            text("update jobs set not_before = now() where id = :id"), {"id": job_id}
+        )
     worker.stamp(job_id)
     ended, key = state()
     assert ended == "stamped"

@@ -68,6 +68,7 @@ def test_what_a_voucher_opens_and_what_it_does_not_is_described(
             names = [name for way in operation.get("security", ()) for name in way]
             opens = path.startswith(("/v1/jobs", "/v1/quota", "/v1/placements"))
             assert ("voucher" in names) == opens
+            # Wherever a key is asked for, one of another kind opens nothing.
             assert ("403" in operation["responses"]) == bool(names)
             if opens:
                 assert "`voucher_invalid`" in operation["responses"]["401"]["description"]

@@ -5,14 +5,13 @@ import socket
 from random import Random
 
 import kombu.exceptions
-import obstore.exceptions
 import pytest
 import redis
 import sqlalchemy.exc
 from billiard.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded, WorkerLostError
 from psycopg import errors as postgres
 
-from common.documents import MissingDocumentError
+from common.documents import MissingDocumentError, StoreAwayError
 from common.jobs import SetbackKind
 from common.ledger import NothingHeldError
 from workers.faults import LONGEST_REASON, TookTooLongError, kind_of, reason_of, retry_seconds
@@ -44,8 +43,7 @@ def said_by(kind: type[sqlalchemy.exc.DBAPIError], error: Exception) -> sqlalche
         said_by(sqlalchemy.exc.InternalError, postgres.IdleInTransactionSessionTimeout()),
         sqlalchemy.exc.DatabaseError("select 1", {}, Exception(), connection_invalidated=True),
         sqlalchemy.exc.TimeoutError(),
-        obstore.exceptions.GenericError("error sending request"),
-        obstore.exceptions.PermissionDeniedError("expired"),
+        StoreAwayError("error sending request"),
         kombu.exceptions.OperationalError(),
         redis.ConnectionError(),
         redis.TimeoutError(),

@@ -69,7 +69,7 @@ def _accept(
         answer, replay = once.do(keyed, partial(_commit, caller, job, entry, waiting))
     except OutcomeUnknownError as error:
         log.error("outcome unknown", error=str(error.__cause__).partition("\n")[0])
-        raise _unknown(job_id, keyed) from error
+        raise unknown("job", "/v1/jobs", job_id, keyed) from error
     except Exception:
         _undo(stored, entry)
         raise
@@ -150,14 +150,14 @@ def _undo(stored: str, entry: Entry) -> None:
     parts().pace.leave(entry.lane, taken_up=False)
 
 
-def _unknown(job_id: UUID, keyed: Keyed | None) -> ProblemError:
-    """Return what can honestly be said when nobody knows whether the job was accepted."""
+def unknown(what: str, address: str, made: UUID, keyed: Keyed | None) -> ProblemError:
+    """Return what can honestly be said when nobody knows whether a job or a batch was accepted."""
     again = "" if keyed is None else " The same request with the same Idempotency-Key is safe."
     return ProblemError(
         Code.OUTCOME_UNKNOWN,
-        f"After Retry-After, GET /v1/jobs/{job_id} shows the job if it was accepted; 404 means that"
+        f"After Retry-After, GET {address}/{made} shows the {what} if it was accepted; 404 means that"
         f" nothing was accepted or charged.{again}",
-        {"job_id": str(job_id)},
+        {f"{what}_id": str(made)},
     )
 
 

@@ -24,7 +24,7 @@ from common.telemetry import ACCEPTED, about, logger
 from web import once
 from web.api.batch_intake import BatchSubmission, Item
 from web.api.representations import batch_json, job_json
-from web.api.submitting import as_accepted, new_job
+from web.api.submitting import as_accepted, new_job, unknown
 from web.parts import parts
 
 log = logger(__name__)
@@ -38,8 +38,8 @@ def submit(caller: Caller, batch: BatchSubmission, keyed: Keyed | None) -> tuple
 
     Raises:
         ProblemError: `quota_too_small`, `idempotency_key_reused`, `idempotency_key_in_use`; nothing
-            is stored or charged then.
-        OutcomeUnknownError: the connection broke during the commit; the documents stay.
+            is stored or charged then. `outcome_unknown`: the connection broke during the commit;
+            the documents stay where they are.
     """
     earlier = once.earlier(keyed)
     if earlier is not None:
@@ -65,9 +65,10 @@ def _accept(
     commit = partial(_commit, caller, batch, batch_id, arrived_at, wanted, entries, waiting)
     try:
         answer, replay = once.do(keyed, commit)
-    except OutcomeUnknownError:
+    except OutcomeUnknownError as error:
         # They may be accepted: the documents stay where they are.
-        raise
+        log.error("outcome unknown", error=str(error.__cause__).partition("\n")[0])
+        raise unknown("batch", "/v1/batches", batch_id, keyed) from error
     except Exception:
         _undo(job_ids, entries)
         raise
@@ -146,9 +147,9 @@ def _publish(job_ids: Sequence[UUID]) -> None:
     try:
         for job_id in job_ids:
             lanes.publish_stamp(parts().celery, job_id, lanes.BULK_LANE)
-    except Exception:
+    except Exception as error:
         # The first that it does not take ends this: a client waits, and each try may take seconds.
-        log.warning("not all published; the relay will", lane=lanes.BULK_LANE, exc_info=True)
+        log.warning("not all published; the relay will", lane=lanes.BULK_LANE, error=str(error))
 
 
 def _undo(job_ids: Sequence[UUID], entries: Sequence[Entry]) -> None:
