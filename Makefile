@@ -39,12 +39,15 @@ test-all: $(DEVELOPMENT) ## Install pdfsig, qpdf, Chromium and SoftHSM, and test
 	$(PY) -m pytest -m system
 
 .PHONY: bench
-bench: $(DEVELOPMENT) ## Measure the engine, its keys and levels, a corpus, the whole pipeline, and the audit
+bench: $(DEVELOPMENT) ## Measure the engine, its keys and levels, a corpus, the whole pipeline, ledger, serials, and the audit
 	$(PY) -m tests.bench.engine
 	$(PY) -m tests.bench.keys
 	$(PY) -m tests.bench.levels
 	$(PY) -m tests.bench.corpus
 	$(PY) -m tests.bench.pipeline
+	$(PY) -m tests.bench.ledger
+	$(PY) -m tests.bench.serials
+	$(PY) -m tests.bench.vouchers
 	$(PY) -m tests.bench.audit
 
 .PHONY: fuzz
