@@ -167,13 +167,10 @@ class Pace:
 
     def enter_several(self, lane: str, count: int) -> list[Entry]:
         """Give so many tickets of one lane, one behind the other; without Valkey none."""
-        try:
-            with self._client.pipeline() as both:
-                both.hincrby(_key(lane), "accepted", count)
-                both.hmget(_key(lane), "served", "interval_us", "service_us")
-                last, (served, interval, service) = both.execute()
-        except _UNREACHABLE:
+        answer = self._ask(lambda: self._tickets(lane, count))
+        if answer is None:
             return [Entry(lane, None, UNKNOWN)] * count
+        last, (served, interval, service) = answer
         pace = LanePace(last, int(served or 0), _whole(interval), _whole(service))
         return [
             Entry(lane, ticket, pace.wait(ticket)) for ticket in range(last - count + 1, last + 1)
@@ -181,10 +178,7 @@ class Pace:
 
     def withdraw(self, lane: str, count: int) -> None:
         """Note that so many tickets of a lane came to nothing."""
-        try:
-            self._client.hincrby(_key(lane), "served", count)
-        except _UNREACHABLE:
-            return
+        self._ask(lambda: self._client.hincrby(_key(lane), "served", count))
 
     def leave(self, lane: str, *, taken_up: bool) -> None:
         """Note that a job left the lane's queue, for a worker or because it was cancelled."""
@@ -233,6 +227,13 @@ class Pace:
     def answers(self) -> bool:
         """Say whether Valkey answers now."""
         return bool(self._ask(self._client.ping))
+
+    def _tickets(self, lane: str, count: int) -> Any:
+        """Return the last of so many tickets, and the lane's numbers."""
+        with self._client.pipeline() as both:
+            both.hincrby(_key(lane), "accepted", count)
+            both.hmget(_key(lane), "served", "interval_us", "service_us")
+            return both.execute()
 
     def _ask(self, question: Callable[[], T]) -> T | None:
         """Return Valkey's answer, or None when it is away or was so a moment ago."""

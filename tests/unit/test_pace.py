@@ -1,6 +1,12 @@
-"""Position and time left from a lane's numbers."""
+"""Position and time left from a lane's numbers, and what they cost while Valkey says nothing."""
 
-from common.pace import UNKNOWN, LanePace, Wait
+import socket
+import time
+from collections.abc import Callable
+
+import pytest
+
+from common.pace import UNKNOWN, Entry, LanePace, Pace, Wait
 
 
 def test_the_next_in_line_has_position_one() -> None:
@@ -37,3 +43,23 @@ def test_clients_ask_again_after_a_quarter_of_the_wait_within_bounds() -> None:
 
 def test_waiting_is_never_negative() -> None:
     assert LanePace(3, 5, None, None).waiting == 0
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda pace: pace.enter(("stamp.bulk",)),
+        lambda pace: pace.enter_several("stamp.bulk", 1)[0],
+        lambda pace: pace.withdraw("stamp.bulk", 1),
+    ],
+    ids=["a document", "a batch", "a batch that came to nothing"],
+)
+def test_of_those_who_find_valkey_silent_only_the_first_waits(
+    ask: Callable[[Pace], Entry | None],
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        pace = Pace(f"redis://127.0.0.1:{silent.getsockname()[1]}/0")
+        ask(pace)
+        begun = time.monotonic()
+        assert ask(pace) in (None, Entry("stamp.bulk", None, UNKNOWN))
+        assert time.monotonic() - begun < 0.5
