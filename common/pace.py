@@ -126,7 +126,7 @@ class Entry:
 
 
 UNKNOWN = Wait(None, None)
-# In no lane yet, and nothing is measured that could tell when it will be.
+# In no lane now, and nothing is measured that could tell when it will be.
 HELD_UP = Wait(None, None, ask_again=30)
 _KNOWN = "pace:known"
 # Away, still loading, out of memory, a replica: whatever it says, the counters can wait.

@@ -180,6 +180,8 @@ def test_a_job_that_comes_back_promises_no_place(
     assert "Menunggu dicoba lagi" in page
     assert "Urutan</dt>" not in page
     assert "belum diketahui" in page
+    job = client.get(f"/v1/jobs/{job_id}", headers=account.live).json
+    assert (job["state"], job["position"], job["seconds_left"]) == ("queued", None, None)
 
 
 def test_a_link_that_we_never_made_is_a_page_not_found(client: FlaskClient) -> None:

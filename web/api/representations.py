@@ -243,10 +243,11 @@ def job_json(job: JobRecord, wait: Wait) -> dict[str, Any]:
 
 def wait_of(job: JobRecord) -> Wait:
     """Return a job's place and time left as they are now."""
-    if job.state is not State.QUEUED:
-        return UNKNOWN
-    if job.waiting_for is not None:
+    if job.state is State.PARKED or job.waiting_for is not None:
         return HELD_UP
+    # One that comes back from an attempt waits for its time, and its ticket no longer tells its place.
+    if job.state is not State.QUEUED or job.attempt > 0:
+        return UNKNOWN
     return parts().pace.wait(job.lane, job.ticket)
 
 

@@ -3,13 +3,13 @@
 from flask import Blueprint, Response, make_response, render_template
 
 from common import jobs
-from common.jobs import State, records
+from common.jobs import records
 from common.jobs.records import JobRecord
-from common.pace import HELD_UP, UNKNOWN, Wait
 from common.problems import PROBLEMS, Code, ProblemError
 from web import limits
 from web.answers import language_of, with_validator
 from web.api.jobs import JOSE, stamped_file
+from web.api.representations import wait_of
 from web.pages import progress
 from web.pages.language import selected
 from web.parts import parts
@@ -66,18 +66,10 @@ def _job(token: str) -> JobRecord:
     return job
 
 
-def _wait(job: JobRecord) -> Wait:
-    if job.waiting_for is not None:
-        return HELD_UP
-    if job.state is not State.QUEUED or progress.tried_before(job):
-        return UNKNOWN
-    return parts().pace.wait(job.lane, job.ticket)
-
-
 def _render(template: str, token: str) -> Response:
     job = _job(token)
     final = job.state in jobs.FINAL
-    wait_now = _wait(job)
+    wait_now = wait_of(job)
     code = job.problem_code
     response = make_response(
         render_template(
