@@ -124,8 +124,8 @@ PROBLEMS: dict[Code, Problem] = {
     ),
     Code.TOO_MANY_ATTEMPTS: Problem(
         429,
-        "Too many attempts came from your address. Wait as long as Retry-After says, then try again.",
-        "Terlalu banyak percobaan dari alamat Anda. Tunggu sesuai Retry-After, lalu coba lagi.",
+        "Too many attempts in a short time. Wait a while, then try again.",
+        "Terlalu banyak percobaan dalam waktu singkat. Tunggu dulu, lalu coba lagi.",
     ),
     Code.NOT_FOUND: Problem(
         404, "There is nothing here under this address.", "Tidak ada apa pun di alamat ini."
@@ -299,8 +299,8 @@ PROBLEMS: dict[Code, Problem] = {
     ),
     Code.STAMPING_FAILED: Problem(
         500,
-        "The document could not be stamped for a reason of ours ('reason' says which). Nothing is charged.",
-        "Dokumen gagal dibubuhi meterai karena kesalahan kami (lihat 'reason'). Tidak ada yang ditagih.",
+        "The document could not be stamped for a reason of ours. Nothing is charged.",
+        "Dokumen gagal dibubuhi meterai karena gangguan di pihak kami. Tidak ada yang ditagih.",
     ),
     Code.WEBHOOK_URL_REFUSED: Problem(
         422,

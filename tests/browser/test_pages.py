@@ -127,7 +127,9 @@ def test_a_failed_job_says_why_in_the_language_asked_for(
     page.goto(job["links"]["status_page"])
     expect(page.locator(".state.failed")).to_be_visible(timeout=30_000)
     expect(page.get_by_text("Dokumen tidak memiliki halaman dengan nomor ini.")).to_be_visible()
-    expect(page.get_by_text("Kuota untuk dokumen ini sudah dikembalikan.")).to_be_visible()
+    expect(
+        page.get_by_text("Biaya yang disisihkan untuk dokumen ini sudah dikembalikan.")
+    ).to_be_visible()
     page.get_by_role("link", name="English").click()
     expect(page.get_by_text("The document has no page of this number.")).to_be_visible()
     assert page.locator("html").get_attribute("lang") == "en"

@@ -51,6 +51,7 @@ def test_links_that_do_not_open_are_refused_after_some_and_those_that_do_never(
     # A person gets a page, as of any other problem.
     shown = strict.get(WRONG_LINK, environ_base=here, headers={"Accept": "text/html"})
     assert (shown.status_code, shown.mimetype) == (429, "text/html")
+    assert "Coba lagi dalam sekitar 20 menit." in shown.text
     job = strict.post("/v1/jobs", data=letter, headers=account.test | PDF).json
     page = job["links"]["status_page"].partition("/j/")[2]
     opened = strict.get(f"/j/{page}", environ_base=here)

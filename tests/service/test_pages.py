@@ -138,11 +138,11 @@ def test_a_failed_job_says_why_what_to_do_and_that_the_quota_is_back(
     assert PROBLEMS[Code.PAGE_OUT_OF_RANGE].indonesian in page
     assert "Diminta halaman 9; dokumen ini memiliki 3 halaman." in page
     assert "pilih halaman atau letak lain" in page
-    assert "Kuota untuk dokumen ini sudah dikembalikan." in page
+    assert "Biaya yang disisihkan untuk dokumen ini sudah dikembalikan." in page
     assert "refresh" not in page.partition("</head>")[0], "nothing left to wait for"
     english = client.get(path(links, job_id) + "?lang=en").text
     assert "Page 9 was asked for; this document has 3." in english
-    assert "The quota for this document was given back." in english
+    assert "What was set aside to pay for this document was given back." in english
 
 
 def test_what_a_document_says_of_itself_is_shown_as_text(

@@ -143,7 +143,8 @@ def test_a_job_that_is_given_up_says_why_and_gives_the_quota_back(
     assert (job["state"], job["problem"]["code"]) == ("failed", "stamping_failed")
     assert job["problem"]["facts"] == {"reason": "the stored file is gone"}
     page = client.get(job["links"]["status_page"].removeprefix(web_settings.public_url)).text
-    assert "kesalahan kami" in page
+    assert "gangguan di pihak kami" in page
+    assert "Keterangan petugas: the stored file is gone" in page
     assert "Dokumennya tidak salah" in page
     assert balance(db, account) == (100, 0, 0)
     assert_clean(db)

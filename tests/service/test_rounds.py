@@ -106,6 +106,11 @@ def test_documents_are_purged_after_the_retention_time_and_the_record_stays(
     seen = client.get(page.removeprefix(web_settings.public_url)).text
     assert "Masa simpan berkasnya habis pada" in seen
     assert "Unduh dokumen bermeterai" not in seen
+    late = client.get(
+        page.removeprefix(web_settings.public_url) + "/document", headers={"Accept": "text/html"}
+    )
+    assert late.status_code == 410
+    assert "Lihat statusnya" in late.text, "the button of a page that was open since"
     assert serial_state(db, old) == "affixed"
     serial = client.get(f"/v1/serials/{job['serial']}").json
     assert (serial["state"], serial["document_sha256"]) == ("affixed", job["stamped"]["sha256"])

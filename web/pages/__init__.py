@@ -31,6 +31,9 @@ CONTENT_SECURITY_POLICY = "; ".join(
     )
 )
 
+# What the status page of the job says more about.
+ABOUT_ITS_FILE = (Code.DOCUMENT_NOT_READY, Code.DOCUMENT_PURGED)
+
 
 def register(app: Flask) -> None:
     """Add the pages, their language and their headers to the app."""
@@ -55,7 +58,8 @@ def render_problem(error: ProblemError) -> Response:
         title=error.problem.title(language_of(language.selected())),
         code=error.code,
         status=error.problem.status,
-        status_page=_status_page() if error.code is Code.DOCUMENT_NOT_READY else None,
+        status_page=_status_page() if error.code in ABOUT_ITS_FILE else None,
+        again_in=int(error.headers.get("Retry-After", 0)),
     )
     response = make_response(page, error.problem.status)
     response.headers.update(error.headers)

@@ -83,6 +83,8 @@ def _render(template: str, token: str) -> Response:
             final=final,
             refresh=None if final else wait_now.retry_after,
             reason=None if code is None else PROBLEMS[code].title(language_of(selected())),
+            # What an operator said who gave the job up.
+            told=job.problem_facts.get("reason") if code is Code.STAMPING_FAILED else None,
             advice=None if code is None else progress.advice(code, job.problem_facts),
         )
     )
