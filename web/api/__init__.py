@@ -5,7 +5,7 @@ top_ups.py           with an operator's key
 public.py            serials, keys and pace, for anybody
 intake.py            a document's bytes          fields.py    the fields beside it
 batch_intake.py      a batch's documents         submitting_batches.py   accepting a batch
-bodies.py            JSON bodies
+bodies.py            JSON bodies                 queries.py   which part of a list
 submitting.py        accepting a job             representations.py    how it looks to its owner
 
 What is wrong with a request is a `ProblemError`; `web/app.py` makes the answer of it.

@@ -1,20 +1,19 @@
 """`/v1/batches`: many documents in one call, all accepted or none; how a batch stands, and its jobs."""
 
-from typing import Annotated
 from uuid import UUID
 
-from flask import Blueprint, Response, request
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from flask import Blueprint, Response
 
 from common import batches
 from common.batches import Batch
 from common.jobs import records
 from common.problems import DOCUMENT_PROBLEMS, Code, ProblemError
 from web import once
-from web.answers import field_problem, json_answer, with_validator
-from web.api import submitting_batches
+from web.answers import json_answer, with_validator
+from web.api import queries, submitting_batches
 from web.api.batch_intake import BatchForm, read_batch
 from web.api.intake import MULTIPART
+from web.api.queries import PageQuery
 from web.api.representations import (
     AcceptedBatch,
     BatchPage,
@@ -33,17 +32,6 @@ blueprint = Blueprint("batches", __name__, url_prefix="/v1/batches")
 TAG = "Batches"
 # After how many seconds to ask again for a batch that has not finished.
 RETRY_AFTER = 5
-
-
-class PageQuery(BaseModel):
-    """Which part of a list is asked for."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    limit: Annotated[int, Field(ge=1, le=100, description="Entries in one answer.")] = 20
-    cursor: Annotated[
-        str | None, Field(max_length=64, description="`next_cursor` of the answer before.")
-    ] = None
 
 
 @blueprint.post("")
@@ -97,13 +85,13 @@ def create() -> Response:
         summary="List batches, newest first",
         query=PageQuery,
         answers={200: Answers(description="Some batches.", model=BatchPage)},
-        problems=(Code.CURSOR_INVALID, Code.FIELD_UNKNOWN, Code.FIELD_INVALID),
+        problems=queries.PROBLEMS,
     )
 )
 def list_batches() -> Response:
     """Return a page of the caller's batches."""
     asking = caller()
-    query = _query()
+    query = queries.read(PageQuery)
     with parts().database.transaction() as connection:
         page = batches.page(
             connection, account_id=asking.account_id, limit=query.limit, cursor=query.cursor
@@ -150,13 +138,13 @@ def show(batch_id: str) -> Response:
         summary="List the jobs of a batch, the last of it first",
         query=PageQuery,
         answers={200: Answers(description="Some jobs.", model=JobPage)},
-        problems=(Code.NOT_FOUND, Code.CURSOR_INVALID, Code.FIELD_UNKNOWN, Code.FIELD_INVALID),
+        problems=(Code.NOT_FOUND, *queries.PROBLEMS),
     )
 )
 def list_jobs(batch_id: str) -> Response:
     """Return a page of the batch's jobs."""
     batch = _own(batch_id)
-    query = _query()
+    query = queries.read(PageQuery)
     with parts().database.transaction() as connection:
         page = records.page(
             connection,
@@ -183,12 +171,3 @@ def _own(batch_id: str) -> Batch:
         raise ProblemError(Code.NOT_FOUND) from error
     with parts().database.transaction() as connection:
         return batches.show_own(connection, account_id=asking.account_id, batch_id=wanted)
-
-
-def _query() -> PageQuery:
-    try:
-        return PageQuery.model_validate(request.args.to_dict())
-    except ValidationError as error:
-        if any(e["loc"] == ("cursor",) for e in error.errors()):
-            raise ProblemError(Code.CURSOR_INVALID) from error
-        raise field_problem(error) from error

@@ -5,8 +5,8 @@ from typing import Annotated
 from uuid import UUID
 
 import orjson
-from flask import Blueprint, Response, request, send_file
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from flask import Blueprint, Response, send_file
+from pydantic import AwareDatetime, Field
 from sqlalchemy import Connection
 
 from common import jobs, lanes
@@ -18,10 +18,11 @@ from common.pace import UNKNOWN
 from common.problems import JOB_FAILURES, Code, ProblemError
 from common.telemetry import about, logger
 from web import once
-from web.answers import field_problem, json_answer, with_validator
-from web.api import intake, submitting
+from web.answers import json_answer, with_validator
+from web.api import intake, queries, submitting
 from web.api.fields import JobFields, Line
 from web.api.intake import MULTIPART, PDF
+from web.api.queries import PageQuery
 from web.api.representations import (
     AcceptedJob,
     Job,
@@ -42,15 +43,9 @@ TAG = "Jobs"
 JOSE = "application/jose"
 
 
-class JobQuery(BaseModel):
+class JobQuery(PageQuery):
     """Filters of the list of jobs."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    limit: Annotated[int, Field(ge=1, le=100, description="Jobs in one answer.")] = 20
-    cursor: Annotated[
-        str | None, Field(max_length=64, description="`next_cursor` of the answer before.")
-    ] = None
     state: Annotated[State | None, Field(description="Only jobs in this state.")] = None
     external_reference: Annotated[
         Line | None, Field(max_length=200, description="Only jobs of this reference.")
@@ -122,19 +117,13 @@ def create() -> Response:
         summary="List jobs, newest first",
         query=JobQuery,
         answers={200: Answers(description="Some jobs.", model=JobPage)},
-        problems=(Code.CURSOR_INVALID, Code.FIELD_UNKNOWN, Code.FIELD_INVALID),
+        problems=queries.PROBLEMS,
     )
 )
 def list_jobs() -> Response:
     """Return a page of the caller's jobs."""
     asking = caller(vouchers=True)
-    try:
-        query = JobQuery.model_validate(request.args.to_dict())
-    except ValidationError as error:
-        problem = field_problem(error)
-        if any(e["loc"] == ("cursor",) for e in error.errors()):
-            problem = ProblemError(Code.CURSOR_INVALID)
-        raise problem from error
+    query = queries.read(JobQuery)
     with parts().database.transaction() as connection:
         page = records.page(
             connection,

@@ -5,15 +5,16 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from flask import Blueprint, Response, request
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from flask import Blueprint, Response
+from pydantic import AwareDatetime, BaseModel, Field
 
 from common import ledger, statements
 from common.partners import Mode
-from common.problems import Code, ProblemError
 from common.statements import Entry, EntryKind, Side
 from common.vouchers.spending import Holder
-from web.answers import field_problem, json_answer
+from web.answers import json_answer
+from web.api import queries
+from web.api.queries import PageQuery
 from web.api.representations import rfc3339
 from web.callers import caller
 from web.openapi import Answers, Operation, described
@@ -66,15 +67,9 @@ class LedgerPage(BaseModel):
     next_cursor: str | None = Field(description="Send as `cursor` for the entries after these.")
 
 
-class LedgerQuery(BaseModel):
+class LedgerQuery(PageQuery):
     """Filters of the ledger."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    limit: Annotated[int, Field(ge=1, le=100, description="Entries in one answer.")] = 20
-    cursor: Annotated[
-        str | None, Field(max_length=64, description="`next_cursor` of the answer before.")
-    ] = None
     at_from: Annotated[
         AwareDatetime | None,
         Field(alias="from", description="Only entries made at or after this (RFC 3339)."),
@@ -124,19 +119,13 @@ def _voucher_json(holder: Holder) -> dict[str, str | None]:
         "account: `topped_up` is what came from `outside` less what went there.",
         query=LedgerQuery,
         answers={200: Answers(description="Some entries.", model=LedgerPage)},
-        problems=(Code.CURSOR_INVALID, Code.FIELD_UNKNOWN, Code.FIELD_INVALID),
+        problems=queries.PROBLEMS,
     )
 )
 def entries() -> Response:
     """Return a page of the entries of the key's account."""
     asking = caller(vouchers=True)
-    try:
-        query = LedgerQuery.model_validate(request.args.to_dict())
-    except ValidationError as error:
-        problem = field_problem(error)
-        if any(e["loc"] == ("cursor",) for e in error.errors()):
-            problem = ProblemError(Code.CURSOR_INVALID)
-        raise problem from error
+    query = queries.read(LedgerQuery)
     with parts().database.transaction() as connection:
         page = statements.page(
             connection,
