@@ -36,6 +36,7 @@ def test_a_test_key_has_no_quota_to_lose(
         "available": partners.SPECIMENS - 2,
         "held": 2,
         "captured": 0,
+        "voucher": None,
     }
     assert client.get("/v1/quota", headers=account.live).json == {
         "mode": "live",
@@ -44,6 +45,7 @@ def test_a_test_key_has_no_quota_to_lose(
         "available": 100,
         "held": 0,
         "captured": 0,
+        "voucher": None,
     }
 
 
