@@ -11,7 +11,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -196,14 +196,29 @@ class Copy:
                 answers = celery.control.ping(timeout=1.0)
             except OSError:
                 return False
-            names = {name.partition("@")[0] for answer in answers for name in answer}
-            return {"stamp", "courier", "check"} <= names
+            return _workers_among(name for answer in answers for name in answer)
 
-        flower = f"http://{self._reachable_host()}:{self._choices.flower_port}/"
+        def flower_lists_lanes() -> bool:
+            # It asks the workers once, as it starts, and lists no lanes of those that were not up yet.
+            user, _, password = self._variables["FLOWER_BASIC_AUTH"].partition(":")
+            url = f"http://{self._reachable_host()}:{self._choices.flower_port}/api/workers"
+            with httpx.Client(auth=(user, password), timeout=10, trust_env=False) as client:
+                for asking in ("", "?refresh=1"):
+                    try:
+                        answer = client.get(url + asking)
+                    except httpx.TransportError:
+                        return False
+                    if answer.status_code != httpx.codes.OK:
+                        return answer.status_code == httpx.codes.UNAUTHORIZED
+                    known = answer.json().items()
+                    if _workers_among(name for name, facts in known if "active_queues" in facts):
+                        return True
+            return False
+
         checks: tuple[tuple[str, Callable[[], bool]], ...] = (
-            ("web", lambda: _answers(f"{self._local_url()}/readyz", {200})),
+            ("web", lambda: _answers(f"{self._local_url()}/readyz")),
             ("the workers", workers_answer),
-            ("Flower", lambda: _answers(flower, {200, 401})),
+            ("Flower", flower_lists_lanes),
         )
         for what, ready in checks:
             self._say(f"waiting for {what}")
@@ -348,8 +363,12 @@ def _signals_raise() -> Iterator[None]:
             signal.signal(kind, handler)
 
 
-def _answers(url: str, statuses: set[int]) -> bool:
+def _workers_among(names: Iterable[str]) -> bool:
+    return {"stamp", "courier", "check"} <= {name.partition("@")[0] for name in names}
+
+
+def _answers(url: str) -> bool:
     try:
-        return httpx.get(url, timeout=2, trust_env=False).status_code in statuses
+        return httpx.get(url, timeout=2, trust_env=False).status_code == httpx.codes.OK
     except httpx.TransportError:
         return False

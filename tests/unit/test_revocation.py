@@ -269,8 +269,10 @@ def test_evidence_is_asked_for_once(pki: Pki, make: Make, unruly: Unruly) -> Non
 
 
 def test_a_responder_is_asked_before_a_list_is_fetched(
-    pki: Pki, make: Make, unruly: Unruly
+    pki: Pki, make: Make, clock: Clock, unruly: Unruly
 ) -> None:
+    # The responder answers with the time of day; until here, all tests before this one were run.
+    clock.time = datetime.now(UTC)
     held = evidence(make(), pki, "rsa")
     assert unruly.asked == ["/pki/ocsp/interm", CA_CRL]
     assert (len(held.evidence.crls), len(held.evidence.ocsp_responses)) == (1, 1)
