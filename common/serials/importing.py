@@ -89,6 +89,9 @@ def import_list(
     )
     found = Imported(reference=reference)
     _copy(connection, file, found)
+    if not found.rows:
+        # Most likely a pipe whose other end failed: its reference must stay free for the real file.
+        raise UnreadableListError("it has no rows")
     if found.refused and not skip_bad:
         raise RefusedRowsError(found)
     import_id = _record(connection, found)

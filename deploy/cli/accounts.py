@@ -8,6 +8,7 @@ from sqlalchemy import Connection
 from common import partners
 from common.partners import Mode
 from deploy.cli.surroundings import transaction
+from deploy.cli.words import Words
 
 
 @click.group()
@@ -16,7 +17,7 @@ def partner() -> None:
 
 
 @partner.command("create")
-@click.argument("name")
+@click.argument("name", type=Words())
 def partner_create(name: str) -> None:
     """Make a partner. One of this name that exists already is left as it is."""
     with transaction() as connection:

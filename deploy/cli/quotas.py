@@ -17,6 +17,7 @@ from common.problems import ProblemError
 from common.statements import EntryKind
 from deploy.cli.accounts import find_partner
 from deploy.cli.surroundings import as_json, operator, print_json, settings, transaction
+from deploy.cli.words import REASON, Words
 
 MOST = 1_000_000_000
 
@@ -29,9 +30,14 @@ in_mode = click.option(
     help="Which of the partner's accounts.",
 )
 by_reference = click.option(
-    "--reference", required=True, help="Name of the payment or correction; counts once."
+    "--reference",
+    type=Words(),
+    required=True,
+    help="Name of the payment or correction; counts once.",
 )
-by_somebody = click.option("--by", default=operator, help="Who does it.  [default: the login name]")
+by_somebody = click.option(
+    "--by", type=Words(), default=operator, help="Who does it.  [default: the login name]"
+)
 
 
 class Threshold(click.ParamType[int | None]):
@@ -103,7 +109,9 @@ def topup(name: str, amount: int, reference: str, by: str, mode: str, json_: boo
     help="Stamps to add, or below zero to take away.",
 )
 @by_reference
-@click.option("--reason", required=True, help="Why; the partner reads it in the ledger.")
+@click.option(
+    "--reason", type=REASON, required=True, help="Why; the partner reads it in the ledger."
+)
 @by_somebody
 @in_mode
 @as_json

@@ -11,6 +11,7 @@ import click
 from common.serials import importing, stock
 from common.serials.importing import Imported
 from deploy.cli.surroundings import as_json, print_json, transaction
+from deploy.cli.words import Words
 
 
 @click.group()
@@ -20,7 +21,9 @@ def serials() -> None:
 
 @serials.command("import")
 @click.argument("file", type=click.Path(dir_okay=False, allow_dash=True, path_type=Path))
-@click.option("--reference", required=True, help="Name of the delivery; stands for one file.")
+@click.option(
+    "--reference", type=Words(), required=True, help="Name of the delivery; stands for one file."
+)
 @click.option("--skip-bad", is_flag=True, help="Import the others when some rows cannot be used.")
 @as_json
 def serials_import(file: Path, reference: str, skip_bad: bool, json_: bool) -> None:

@@ -15,6 +15,7 @@ from common.vouchers.code import MistypedError, VoucherCode
 from common.vouchers.issuing import NewBatch, ReferenceUsedError
 from common.vouchers.records import UnknownVoucherError
 from deploy.cli.surroundings import as_json, operator, print_json, said, transaction
+from deploy.cli.words import REASON, Words
 from deploy.codefile import CodeFile, CodeFileError, unfinished_name
 
 # A voucher's last day ends in Jakarta, as the days on stamps do.
@@ -32,7 +33,9 @@ def voucher() -> None:
 @click.option("--mode", type=click.Choice([m.value for m in Mode]), required=True)
 @click.option("--stamps", type=click.IntRange(1, 10_000), required=True, help="Worth of each.")
 @click.option("--count", type=click.IntRange(1, 1_000_000), required=True, help="How many.")
-@click.option("--reference", required=True, help="Your name for the batch; it is issued once.")
+@click.option(
+    "--reference", type=Words(), required=True, help="Your name for the batch; it is issued once."
+)
 @click.option(
     "--expires",
     type=click.DateTime(["%Y-%m-%d"]),
@@ -135,7 +138,7 @@ def voucher_list(reference: str | None, json_: bool) -> None:
 @voucher.command("void")
 @click.argument("typed", metavar="[CODE]", required=False)
 @click.option("--reference", help="Instead of one code: every voucher of this batch.")
-@click.option("--reason", required=True, help="Why; whoever holds it may read it.")
+@click.option("--reason", type=REASON, required=True, help="Why; whoever holds it may read it.")
 def voucher_void(typed: str | None, reference: str | None, reason: str) -> None:
     """Take the unspent stamps of a voucher, or of a batch. What was submitted with them finishes.
 

@@ -127,3 +127,39 @@ def test_a_partner_that_is_not_there_is_named(command: str) -> None:
     said = quota(command, "--partner", "nobody")
     assert said.exit_code == 1
     assert "there is no partner 'nobody'; make it with: stampede partner create" in said.output
+
+
+@pytest.mark.parametrize(
+    ("option", "given", "why"),
+    [
+        ("--reference", "", "it is empty"),
+        ("--reference", " \t", "it is empty"),
+        ("--reference", "a\nb", "control character"),
+        ("--reference", "x" * 201, "more than 200 characters"),
+        ("--reason", "", "it is empty"),
+        ("--reason", "x" * 501, "more than 500 characters"),
+        ("--by", "", "it is empty"),
+    ],
+)
+def test_an_adjustment_says_under_which_name_and_why_and_who_made_it(
+    db: Database, account: Account, name: str, option: str, given: str, why: str
+) -> None:
+    said_ = {"--reference": "c-1", "--reason": "a slip", "--by": "Ani"} | {option: given}
+    refused = quota(
+        "adjust",
+        "--partner",
+        name,
+        "--amount",
+        "5",
+        *(part for each in said_.items() for part in each),
+    )
+    assert refused.exit_code == 2
+    assert option in refused.output
+    assert why in refused.output
+    assert balance(db, account) == (100, 0, 0)
+
+
+def test_an_empty_variable_is_no_reference_of_a_top_up(account: Account, name: str) -> None:
+    for _ in range(2):
+        refused = quota("topup", "--partner", name, "--amount", "5", "--reference", "")
+        assert refused.exit_code == 2

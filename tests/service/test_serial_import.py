@@ -302,3 +302,12 @@ def test_the_command_shows_what_it_refuses_and_imports_the_rest_when_told_to(
     file.write_text("a,b\n")
     code, _, complaint = stampede(db, "import", str(file), "--reference", "c")
     assert (code, "is no list of serials" in complaint) == (1, True)
+
+
+@pytest.mark.parametrize("content", ["", "\n\n", "serial\n", "\ufeff"])
+def test_a_list_without_rows_is_refused_and_its_reference_stays_free(
+    db: Database, content: str
+) -> None:
+    with pytest.raises(UnreadableListError, match="no rows"):
+        import_text(db, content)
+    assert import_text(db, f"{GOOD}\n").added == 1
