@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -79,6 +80,24 @@ def test_uploads_that_a_crash_left_behind_are_removed_and_fresh_ones_stay(
     assert store.get(fresh) == b"%PDF-"
     store.delete(fresh)
     assert caretaker.clear_inbox() == 0
+
+
+def test_a_clock_that_jumps_makes_no_upload_old(
+    worker_settings: WorkerSettings, db: Database, store: Documents, lane_pace: Pace, celery: Celery
+) -> None:
+    fresh = inbox_key(new_id())
+    store.put(fresh, b"%PDF-", lasting=False)
+    ahead = Caretaker(
+        settings=worker_settings,
+        database=db,
+        documents=store,
+        pace=lane_pace,
+        app=celery,
+        now=lambda: datetime.now(UTC) + timedelta(hours=1),
+    )
+    assert ahead.clear_inbox() == 0
+    assert store.get(fresh) == b"%PDF-"
+    store.delete(fresh)
 
 
 def test_a_job_that_was_never_published_is_sent(
