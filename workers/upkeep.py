@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
+from celery.exceptions import QueueNotFound
 from sqlalchemy import text
 
 from common import batches, jobs, lanes, outbox, quota_notices
@@ -124,7 +125,12 @@ class Caretaker:
             ).all()
             # Within the transaction: when the broker is away, the jobs stay due.
             for job in due:
-                lanes.publish_stamp(self._app, job.id, job.lane)
+                try:
+                    lanes.publish_stamp(self._app, job.id, job.lane)
+                except QueueNotFound:
+                    # A lane that this version does not know: the others have their turn.
+                    log.error("no such lane", job_id=str(job.id), lane=job.lane)
+                    UPKEEP.labels("job in no known lane").inc()
         return len(due)
 
     def relay_deliveries(self) -> int:
