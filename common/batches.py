@@ -20,6 +20,7 @@ from common.partners import Caller, Mode
 from common.problems import Code, ProblemError
 
 _FIRST_LOOK_SECONDS = 5
+_LONGEST_LOOK_SECONDS = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,12 +158,14 @@ def finish_ended(connection: Connection, *, limit: int) -> Round:
     """
     ended = connection.execute(
         text(
+            # A look further ahead than any can be was put off before the clock went back.
             "with due as (select id, accepted_at from batches where look_at <= now()"
+            " or look_at > now() + make_interval(secs => 2 * :longest)"
             " order by look_at limit :limit for update skip locked),"
             " looked as (select id, accepted_at, exists (select from jobs"
             " where jobs.batch_id = due.id and jobs.finished_at is null) as open from due),"
             " noted as (update batches b set look_at = case when open then now() + make_interval("
-            "secs => least(60, greatest(5, extract(epoch from now() - b.accepted_at) / 20))) end,"
+            "secs => least(:longest, greatest(:first, extract(epoch from now() - b.accepted_at) / 20))) end,"
             " finished_at = case when not open then"
             " (select max(finished_at) from jobs where batch_id = b.id) end"
             " from looked where b.id = looked.id"
@@ -172,7 +175,7 @@ def finish_ended(connection: Connection, *, limit: int) -> Round:
             " where batch_id = noted.id group by state) states) as counts"
             " from noted where not open"
         ),
-        {"limit": limit},
+        {"limit": limit, "first": _FIRST_LOOK_SECONDS, "longest": _LONGEST_LOOK_SECONDS},
     ).all()
     if not ended:
         return Round([], [])

@@ -114,6 +114,9 @@ class Database:
             max_overflow=0,
             pool_timeout=patience.turn,
             pool_pre_ping=True,
+            # What a statement was given stays out of tracebacks, and so out of logs and Flower: names,
+            # metadata, secrets of webhooks.
+            hide_parameters=True,
             # jsonb keeps 1e300 as an integer of 301 digits; read as one it could not be written again.
             json_deserializer=orjson.loads,
             connect_args={

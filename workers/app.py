@@ -14,7 +14,7 @@ from celery.signals import setup_logging, worker_init, worker_process_shutdown
 
 from common import database, documents, lanes, pace
 from common.codes import CodeSigner
-from common.database import Database
+from common.database import EDGE, Database
 from common.documents import Documents
 from common.lanes import LanesApp
 from common.pace import Pace
@@ -182,7 +182,9 @@ class StampRequest(WatchedRequest):
     """A stamping as the parent of the pool sees it."""
 
     undertaker = Undertaker(
-        hands=HANDS, connect=lambda: Database(SETTINGS.database_url, pool_size=1)
+        hands=HANDS,
+        # While the parent waits, all of its processes do: a silent database is left to the lease.
+        connect=lambda: Database(SETTINGS.database_url, pool_size=1, patience=EDGE),
     )
 
 

@@ -2,8 +2,15 @@
 
 At least once: a worker that dies between sending and recording sends again, with the same
 `webhook-id`. When to try again is kept in the database, not in the broker.
+
+httpx bounds each step of an exchange, not the whole: a receiver that sends a byte now and then would
+hold the thread that waits for it, and a few of them the upkeep that shares these threads. So the
+whole is bounded, in an event loop of its own.
 """
 
+import asyncio
+import threading
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -15,6 +22,7 @@ from common.database import Database
 from common.outbox import Due
 from common.settings import WorkerSettings
 from common.telemetry import DELIVERIES, about, logger
+from workers.faults import reason_of
 
 log = logger(__name__)
 
@@ -25,10 +33,12 @@ class Courier:
     """Delivers webhooks with the parts of one worker process."""
 
     def __init__(self, *, settings: WorkerSettings, database: Database) -> None:
-        """Take the parts and prepare the HTTP client."""
+        """Take the parts, prepare the HTTP client and start its loop, which all threads share."""
         self._settings = settings
         self._database = database
-        self._client = httpx.Client(
+        self._loop = asyncio.new_event_loop()
+        threading.Thread(target=self._loop.run_forever, name="webhooks", daemon=True).start()
+        self._client = httpx.AsyncClient(
             timeout=settings.webhook_timeout_seconds,
             follow_redirects=False,
             trust_env=False,
@@ -68,22 +78,27 @@ class Courier:
         )
         now = datetime.now(UTC)
         message_id = str(due.event_id)
+        headers = {
+            "webhook-id": message_id,
+            "webhook-timestamp": str(int(now.timestamp())),
+        }
         try:
             webhook_targets.check(due.url, allow_private=self._settings.webhook_allow_private)
-            # The answer's body is of no use to us and is not read.
-            with self._client.stream(
-                "POST",
-                due.url,
-                content=body,
-                headers={
-                    "webhook-id": message_id,
-                    "webhook-timestamp": str(int(now.timestamp())),
-                    "webhook-signature": Webhook(due.secret).sign(message_id, now, body.decode()),
-                },
-            ) as response:
-                status = response.status_code
+            headers["webhook-signature"] = Webhook(due.secret).sign(message_id, now, body.decode())
+            exchange = self._post(due.url, body, headers)
+            status = asyncio.run_coroutine_threadsafe(exchange, self._loop).result()
         except webhook_targets.RefusedTargetError as error:
             return None, f"address refused: {error}"
-        except httpx.HTTPError as error:
-            return None, f"{type(error).__name__}: {error}"[:ERROR_LENGTH]
+        except Exception as error:
+            # Whatever a library raises about an address or an answer: an attempt that ended without
+            # being recorded would be made again every few seconds, for ever.
+            return None, reason_of(error)[:ERROR_LENGTH]
         return status, None if 200 <= status < 300 else f"HTTP {status}"
+
+    async def _post(self, url: str, body: bytes, headers: Mapping[str, str]) -> int:
+        """Return the answer's status; its body is of no use to us and is not read."""
+        async with (
+            asyncio.timeout(self._settings.webhook_timeout_seconds),
+            self._client.stream("POST", url, content=body, headers=headers) as response,
+        ):
+            return response.status_code

@@ -105,6 +105,13 @@ class WatchedRequest(Request):  # type: ignore[misc]
 
     undertaker: Undertaker
 
+    def revoked(self) -> bool:
+        """Say no: a revoke may end an attempt, by terminating its process, but never a job.
+
+        The job's id is the message's: for hours every further one would be dropped unseen.
+        """
+        return False
+
     def on_failure(self, exc_info: Any, *arguments: Any, **named: Any) -> None:
         """Take the job back before the message goes back to the broker."""
         error = getattr(exc_info.exception, "exc", exc_info.exception)

@@ -16,6 +16,7 @@ from common.documents import Documents, MissingDocumentError
 from common.levels import Level
 from common.telemetry import UPKEEP, logger
 from common.upgrades import Upgradable
+from workers.faults import reason_of
 from workers.sealing import TokenTooLongError, add_timestamp
 from workers.sealing.signing.certificates import der
 from workers.sealing.signing.timestamp import Token
@@ -60,7 +61,7 @@ class Upgrader:
             if not due:
                 break
             try:
-                count += sum([self._upgrade(each) for each in due])
+                count += sum([self._upgrade_or_leave(each) for each in due])
             except AuthoritiesDownError as error:
                 # Those that were taken up come due again by themselves.
                 log.warning("no timestamps for stored files", reason=str(error))
@@ -69,6 +70,21 @@ class Upgrader:
             UPKEEP.labels("file upgraded").inc(count)
             log.info("upkeep", what="file upgraded", count=count)
         return count
+
+    def _upgrade_or_leave(self, due: Upgradable) -> bool:
+        """Upgrade one file; one that nobody can say anything about keeps no other from its turn.
+
+        Raises:
+            AuthoritiesDownError: no other would fare better.
+        """
+        try:
+            return self._upgrade(due)
+        except AuthoritiesDownError:
+            raise
+        except Exception as error:
+            log.error("not upgraded now", job_id=str(due.job_id), reason=reason_of(error))
+            UPKEEP.labels("file not upgraded now").inc()
+            return False
 
     def _upgrade(self, due: Upgradable) -> bool:
         """Upgrade one file, unless it cannot be or somebody else was quicker."""

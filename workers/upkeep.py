@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
+from celery.exceptions import QueueNotFound
 from sqlalchemy import text
 
 from common import batches, jobs, lanes, outbox, quota_notices
@@ -59,6 +60,7 @@ class Caretaker:
         pace: Pace,
         app: LanesApp,
         clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         """Take the parts; nothing is opened here."""
         self._settings = settings
@@ -67,6 +69,7 @@ class Caretaker:
         self._pace = pace
         self._app = app
         self._clock = clock
+        self._now = now
         self._supply = settings.serial_supply()
         self._seen: dict[str, LanePace] = {}
 
@@ -122,7 +125,12 @@ class Caretaker:
             ).all()
             # Within the transaction: when the broker is away, the jobs stay due.
             for job in due:
-                lanes.publish_stamp(self._app, job.id, job.lane)
+                try:
+                    lanes.publish_stamp(self._app, job.id, job.lane)
+                except QueueNotFound:
+                    # A lane that this version does not know: the others have their turn.
+                    log.error("no such lane", job_id=str(job.id), lane=job.lane)
+                    UPKEEP.labels("job in no known lane").inc()
         return len(due)
 
     def relay_deliveries(self) -> int:
@@ -292,8 +300,14 @@ class Caretaker:
             due = quota_notices.out_of_date(connection, low_at=low_at, limit=ROUND)
         told = 0
         for account_id in due:
-            with self._database.transaction() as connection:
-                notice = quota_notices.look(connection, account_id, low_at=low_at)
+            try:
+                with self._database.transaction() as connection:
+                    notice = quota_notices.look(connection, account_id, low_at=low_at)
+            except Exception as error:
+                # Somebody holds it for long, say: the others have their turn.
+                log.error("no look at a quota", account_id=str(account_id), reason=reason_of(error))
+                UPKEEP.labels("quota not looked at").inc()
+                continue
             if notice is None:
                 continue
             told += 1
@@ -309,7 +323,10 @@ class Caretaker:
 
     def clear_inbox(self) -> int:
         """Remove uploads whose client has long left, and which a crash left behind; returns how many."""
-        before = datetime.now(UTC) - timedelta(seconds=INBOX_SECONDS)
+        with self._database.transaction() as connection:
+            theirs: datetime = connection.execute(text("select now()")).scalar_one()
+        # By the earlier of two clocks: one that jumps makes no upload old that is being written.
+        before = min(theirs, self._now()) - timedelta(seconds=INBOX_SECONDS)
         removed = self._documents.clear_inbox(before=before, limit=ROUND)
         self._note("upload left behind", removed)
         return removed

@@ -522,6 +522,20 @@ def test_a_batch_is_finished_and_told_of_once_when_its_last_job_has_ended(
     assert "Retry-After" not in client.get(url, headers=account.live).headers
 
 
+def test_a_batch_is_told_of_though_the_clock_went_back(
+    client: FlaskClient, account: Account, letter: bytes, db: Database, caretaker: Caretaker
+) -> None:
+    batch = send(client, account, several(letter, 1), asked(1)).json
+    end(db, UUID(batch["jobs"][0]["id"]))
+    with db.transaction() as connection:
+        connection.execute(
+            text("update batches set look_at = now() + interval '1 hour' where id = :id"),
+            {"id": batch["id"]},
+        )
+    caretaker.finish_batches()
+    assert len(told(db, batch["id"])) == 1
+
+
 def test_rounds_beside_each_other_and_workers_that_finish_tell_of_each_batch_once(
     client: FlaskClient, account: Account, letter: bytes, db: Database
 ) -> None:

@@ -3,6 +3,8 @@
 import hashlib
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -13,9 +15,10 @@ import pytest
 from celery import Celery
 from sqlalchemy import text
 
-from common import documents, lanes
+from common import documents, jobs, lanes
 from common.database import Database
 from common.documents import Documents
+from common.identifiers import new_id
 from common.jobs import State
 from common.jobs.records import JobRecord
 from common.problems import Code
@@ -64,7 +67,7 @@ def ready(log: Path) -> bool:
     return b" ready" in log.read_bytes()
 
 
-Submit = Callable[[bytes], UUID]
+Submit = Callable[..., UUID]
 
 
 @pytest.fixture
@@ -73,10 +76,11 @@ def submit(
 ) -> Submit:
     """Accept a letter that ends like this, and publish it to the deadly worker."""
 
-    def submit(last_line: bytes) -> UUID:
+    def submit(last_line: bytes, job_id: UUID | None = None) -> UUID:
         document = letter + last_line
         job = replace(
             new_job(account),
+            id=job_id or new_id(),
             lane=LANE,
             document_bytes=len(document),
             document_sha256=hashlib.sha256(document).digest(),
@@ -164,6 +168,38 @@ def test_a_document_that_keeps_a_processor_busy_until_the_time_is_up_fails_at_on
     assert (job.problem_code, job.attempt) == (Code.DOCUMENT_UNPROCESSABLE, 1)
     assert job.problem_facts == {"reason": "time"}
     assert kinds(job) == ["document"]
+
+
+def test_a_job_whose_message_was_revoked_is_stamped_all_the_same(
+    start: Start, submit: Submit, db: Database, celery: Celery
+) -> None:
+    start(600)
+    job = new_id()
+    celery.control.revoke(str(job))
+    eventually(lambda: str(job) in str(celery.control.inspect().revoked()), seconds=20)
+    in_state(db, submit(b"", job), State.STAMPED)
+
+
+def test_a_parent_that_cannot_reach_a_job_soon_leaves_it_to_the_lease(
+    db: Database, account: Account, environment: dict[str, str]
+) -> None:
+    job_id = accept(db, new_job(account))
+    take = (
+        "import uuid; from billiard.exceptions import WorkerLostError; from workers import app;"
+        f" app.StampRequest.undertaker.take_from(uuid.UUID('{job_id}'), 'h', 1, WorkerLostError())"
+    )
+    with db.transaction() as connection:
+        assert jobs.claim(connection, job_id, lease_seconds=60, worker="h/1")
+    with db.transaction() as connection:
+        connection.execute(text("select from jobs where id = :id for update"), {"id": job_id})
+        # All processes of the parent wait meanwhile.
+        subprocess.run(
+            [sys.executable, "-c", take], env=os.environ | environment, timeout=20, check=True
+        )
+        still = connection.execute(
+            text("select state from jobs where id = :id"), {"id": job_id}
+        ).scalar_one()
+    assert still == State.STAMPING
 
 
 def test_when_the_parent_dies_too_the_lease_brings_the_job_back(

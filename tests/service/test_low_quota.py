@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import text
 
 from common import accounts, lanes, ledger, quota_notices
-from common.database import Database
+from common.database import Database, Patience
 from common.documents import Documents
 from common.identifiers import new_id
 from common.pace import Pace
@@ -29,6 +29,38 @@ def caretaker(
         pace=lane_pace,
         app=lanes.make_celery(worker_settings),
     )
+
+
+def test_an_account_that_somebody_holds_keeps_no_other_from_its_turn(
+    worker_settings: WorkerSettings,
+    db: Database,
+    store: Documents,
+    lane_pace: Pace,
+    make_account: Callable[..., Account],
+) -> None:
+    held, other = sorted((make_account() for _ in range(2)), key=lambda each: each.id())
+    for account in (held, other):
+        pay(db, account, 1)
+        set_low_at(db, account, 10**6)
+    hasty = Database(
+        worker_settings.database_url,
+        patience=Patience(connect=3, turn=2, statement=0.5, answer=3, pause=0),
+    )
+    caretaker = Caretaker(
+        settings=worker_settings,
+        database=hasty,
+        documents=store,
+        pace=lane_pace,
+        app=lanes.make_celery(worker_settings),
+    )
+    with db.transaction() as connection:
+        connection.execute(
+            text("select from accounts where id = :id for update"), {"id": held.id()}
+        )
+        caretaker.look_at_quotas()
+    hasty.close()
+    assert told(db, held) == []
+    assert len(told(db, other)) == 1
 
 
 def told(db: Database, account: Account) -> list[tuple[int, int]]:

@@ -1,5 +1,6 @@
 """Objects that no job names are found in turn and removed; whatever is young or named stays."""
 
+import errno
 import os
 import time
 from datetime import UTC, datetime, timedelta
@@ -130,6 +131,24 @@ def test_a_round_goes_on_where_the_last_one_ended(
     ]
     assert slow == [2, 2, 1], "one slice a round"
     assert Sweeper(database=db, documents=own).sweep() == 1, "the other end of the store"
+
+
+def test_one_that_cannot_be_removed_keeps_no_other_from_its_turn(
+    own: Documents, db: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The last digits say the shard.
+    first, other = (UUID(int=(new_id().int & ~0xFF) | shard) for shard in (0, 255))
+    stuck, loose = (put(tmp_path, documents.original_key(job_id)) for job_id in (first, other))
+    unlink = Path.unlink
+
+    def refuse_one(path: Path, missing_ok: bool = False) -> None:
+        if path == tmp_path / "objects" / stuck:
+            raise PermissionError(errno.EPERM, "Operation not permitted", str(path))
+        unlink(path, missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", refuse_one)
+    assert Sweeper(database=db, documents=own).sweep() == 1
+    assert (there(tmp_path, stuck), there(tmp_path, loose)) == (True, False)
 
 
 @pytest.mark.parametrize("attempt", [1, 2])

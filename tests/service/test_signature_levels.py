@@ -26,7 +26,9 @@ from tests.service.test_job_states import (
     accept,
     assert_clean,
     balance,
+    claim,
     events_of,
+    finish,
     new_job,
     shown,
 )
@@ -422,6 +424,30 @@ def test_a_file_that_cannot_be_upgraded_is_left_for_good(
     assert shop.upgrader.upgrade_due() == 0
     assert upgrade_is_due(db, submitted) is None
     assert shown(db, submitted).signature_level == "B-B"
+
+
+def test_a_file_that_cannot_be_read_keeps_no_other_from_its_turn(
+    fallen_back: FallenBack,
+    submitted: UUID,
+    account: Account,
+    db: Database,
+    worker_settings: WorkerSettings,
+) -> None:
+    shop, _ = fallen_back(Level.B_T)
+    unreadable = accept(db, new_job(account))
+    claimed = claim(db, unreadable)
+    assert claimed is not None
+    assert finish(db, claimed)
+    key = documents.result_key(unreadable, 1)
+    (worker_settings.data_dir / "objects" / key).mkdir(parents=True)
+    with db.transaction() as connection:
+        connection.execute(
+            text("update jobs set result_key = :key, upgrade_at = to_timestamp(0) where id = :id"),
+            {"key": key, "id": unreadable},
+        )
+    assert shop.upgrader.upgrade_due() == 1
+    assert shown(db, submitted).signature_level == "B-T"
+    assert upgrade_is_due(db, unreadable) is False
 
 
 def test_a_reader_who_asked_just_before_the_upgrade_gets_the_new_file(

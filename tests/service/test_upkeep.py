@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -10,6 +11,7 @@ import pytest
 import redis
 from celery import Celery
 from flask.testing import FlaskClient
+from kombu.entity import Queue
 from kombu.exceptions import OperationalError
 from sqlalchemy import text
 
@@ -81,6 +83,24 @@ def test_uploads_that_a_crash_left_behind_are_removed_and_fresh_ones_stay(
     assert caretaker.clear_inbox() == 0
 
 
+def test_a_clock_that_jumps_makes_no_upload_old(
+    worker_settings: WorkerSettings, db: Database, store: Documents, lane_pace: Pace, celery: Celery
+) -> None:
+    fresh = inbox_key(new_id())
+    store.put(fresh, b"%PDF-", lasting=False)
+    ahead = Caretaker(
+        settings=worker_settings,
+        database=db,
+        documents=store,
+        pace=lane_pace,
+        app=celery,
+        now=lambda: datetime.now(UTC) + timedelta(hours=1),
+    )
+    assert ahead.clear_inbox() == 0
+    assert store.get(fresh) == b"%PDF-"
+    store.delete(fresh)
+
+
 def test_a_job_that_was_never_published_is_sent(
     caretaker: Caretaker, celery: Celery, db: Database, account: Account
 ) -> None:
@@ -91,6 +111,27 @@ def test_a_job_that_was_never_published_is_sent(
     assert queued_in_broker(celery, LANE) == before + 1
     caretaker.relay_jobs()
     assert queued_in_broker(celery, LANE) == before + 1, "the next look comes later"
+
+
+def test_a_job_in_a_lane_that_is_no_more_keeps_no_other_from_its_turn(
+    worker_settings: WorkerSettings,
+    db: Database,
+    store: Documents,
+    lane_pace: Pace,
+    account: Account,
+) -> None:
+    lane_pace.remember()
+    strict = lanes.make_celery(worker_settings)
+    strict.conf.task_queues = [*strict.conf.task_queues, Queue(LANE)]  # type: ignore[no-untyped-call]
+    caretaker = Caretaker(
+        settings=worker_settings, database=db, documents=store, pace=lane_pace, app=strict
+    )
+    lost, other = (accept(db, new_job(account)) for _ in range(2))
+    make_due(db, lost, "tests.of an older version")
+    make_due(db, other)
+    before = queued_in_broker(strict, LANE)
+    caretaker.relay_jobs()
+    assert queued_in_broker(strict, LANE) == before + 1
 
 
 def test_a_job_stays_due_while_the_broker_is_away(

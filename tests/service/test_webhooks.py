@@ -3,7 +3,9 @@
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -223,6 +225,54 @@ def test_a_receiver_that_hangs_is_cut_off(
     (missed,) = deliveries(db, job)
     assert missed.state == "pending"
     assert "Timeout" in missed.last_error
+
+
+def test_a_receiver_that_answers_byte_by_byte_gets_no_more_time_than_others(
+    client: FlaskClient,
+    account: Account,
+    db: Database,
+    courier: Courier,
+    worker_settings: WorkerSettings,
+) -> None:
+    def drip(server: socket.socket) -> None:
+        connection, _ = server.accept()
+        with connection, suppress(OSError):
+            connection.sendall(b"HTTP/1.1 200 OK\r\nX: ")
+            while True:
+                connection.sendall(b"x")
+                time.sleep(0.1)
+
+    with socket.create_server(("127.0.0.1", 0)) as slow:
+        threading.Thread(target=drip, args=[slow], daemon=True).start()
+        register(client, account.test, f"http://127.0.0.1:{slow.getsockname()[1]}/hook")
+        job = accepted_in_no_lane(account, db)
+        cancel_untold(account, db, job)
+        began = time.monotonic()
+        courier.deliver(deliveries(db, job)[0].id)
+    assert time.monotonic() - began < worker_settings.webhook_timeout_seconds + 2
+    (missed,) = deliveries(db, job)
+    assert (missed.state, missed.attempts) == ("pending", 1)
+    assert "Timeout" in missed.last_error
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:9/\x01", f"http://{'a' * 70}.example/", "http://xn--a.example/"]
+)
+def test_an_address_that_a_library_stumbles_over_is_missed_like_any_other(
+    client: FlaskClient, account: Account, db: Database, courier: Courier, url: str
+) -> None:
+    endpoint = register(client, account.test, "http://127.0.0.1:9/hook")
+    job = accepted_in_no_lane(account, db)
+    cancel_untold(account, db, job)
+    with db.transaction() as connection:
+        connection.execute(
+            text("update webhook_endpoints set url = :url where id = :id"),
+            {"url": url, "id": endpoint["id"]},
+        )
+    courier.deliver(deliveries(db, job)[0].id)
+    (missed,) = deliveries(db, job)
+    assert missed.state == "pending"
+    assert missed.last_error
 
 
 def test_test_and_live_keys_have_endpoints_of_their_own(
