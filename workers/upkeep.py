@@ -33,8 +33,9 @@ LONG_ROUND_SECONDS = 20.0
 PURGED_AT_ONCE = 100
 MADE_DUE_AT_ONCE = 20_000
 KEYS_FORGOTTEN_AT_ONCE = 10_000
-# A queued job is never out of the relay's sight for longer.
-LONGEST_REPUBLISH_SECONDS = 3600
+# A queued job is never out of the relay's sight for longer. Well under an hour, by which clocks are set
+# wrong: a time that lies almost an hour ahead is then known to be from before the clock went back.
+LONGEST_REPUBLISH_SECONDS = 1800
 IDEMPOTENCY_KEY_HOURS = 24
 DELIVERY_RESEND_SECONDS = 5.0
 # Far longer than any client waits for an answer about its file.

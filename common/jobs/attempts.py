@@ -42,7 +42,7 @@ def claim(
         text(
             "update jobs set state = 'stamping', attempt = attempt + 1,"
             " lease_until = now() + make_interval(secs => :lease), publish_at = null,"
-            " not_before = null, worker = :worker, claimed_at = now(),"
+            " publications = 0, not_before = null, worker = :worker, claimed_at = now(),"
             " started_at = coalesce(started_at, now())"
             " where id = :id and state = 'queued' and waiting_for is null"
             " and (not_before is null or not_before <= now()"

@@ -2,6 +2,8 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -27,6 +29,7 @@ class Trial:
         self.machine = machine
         self.driver = Driver(machine.address, live=machine.live, test=machine.test)
         self.random = Random(1)
+        self._judged: set[str] = set()
 
     @property
     def scene(self) -> Scene:
@@ -76,13 +79,32 @@ class Trial:
         self.wait_for_driver()
         return self.judge(faults_ended_at=ended_at)
 
-    def judge(self, *, faults_ended_at: float | None = None) -> Verdict:
-        """Look at everything that this copy ever accepted."""
+    def judge(self, *, faults_ended_at: float | None = None, anew: bool = False) -> Verdict:
+        """Look at everything that this copy ever accepted; of files only at those of new jobs.
+
+        Args:
+            faults_ended_at: on the monotonic clock; None: now.
+            anew: look at all files again, with the whole audit.
+        """
         ended_at = time.monotonic() if faults_ended_at is None else faults_ended_at
-        return Judge(self.machine, self.driver).judge(faults_ended_at=ended_at)
+        known = None if anew else self._judged
+        verdict = Judge(self.machine, self.driver, known=known).judge(faults_ended_at=ended_at)
+        if verdict.clean:
+            self._judged.update(self.job_ids())
+        return verdict
+
+
+@contextmanager
+def tried(folder: Path, *, s3: bool = False, clock: bool = False) -> Iterator[Trial]:
+    """Run a copy for the tests in the block; after the last one all of it is judged anew."""
+    with running(folder, s3=s3, clock=clock) as machine:
+        trial = Trial(machine)
+        yield trial
+        verdict = trial.judge(anew=True)
+        assert verdict.clean, verdict.as_json()
 
 
 @pytest.fixture(scope="session")
 def trial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trial]:
-    with running(tmp_path_factory.mktemp("faults") / "copy") as machine:
-        yield Trial(machine)
+    with tried(tmp_path_factory.mktemp("faults") / "copy") as trial:
+        yield trial

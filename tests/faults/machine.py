@@ -194,7 +194,7 @@ class Machine:
             capture_output=True,
             text=True,
             check=False,
-            timeout=120,
+            timeout=900,
         )
 
     def sql(self, statement: str, **values: object) -> None:

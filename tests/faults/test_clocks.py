@@ -5,9 +5,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.faults import faults
-from tests.faults.conftest import Trial
+from tests.faults.conftest import Trial, tried
 from tests.faults.faults import Fault
-from tests.faults.machine import running
 from tests.faults.steps import WorkerStep
 
 pytestmark = pytest.mark.system
@@ -15,8 +14,8 @@ pytestmark = pytest.mark.system
 
 @pytest.fixture(scope="module")
 def with_clocks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trial]:
-    with running(tmp_path_factory.mktemp("faults") / "clocks", clock=True) as machine:
-        yield Trial(machine)
+    with tried(tmp_path_factory.mktemp("faults") / "clocks", clock=True) as trial:
+        yield trial
 
 
 @pytest.mark.parametrize("fault", faults.CLOCKS, ids=lambda fault: fault.name)

@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.faults import faults
-from tests.faults.conftest import Trial
+from tests.faults.conftest import Trial, tried
 from tests.faults.driver import plain_letters
 from tests.faults.faults import Fault
-from tests.faults.machine import running
 
 # A judge waits for as long as a recovery may take on a busy machine.
 pytestmark = pytest.mark.timeout(400)
@@ -24,8 +23,8 @@ DISK_MEGABYTES = 24
 
 @pytest.fixture(scope="module")
 def on_s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trial]:
-    with running(tmp_path_factory.mktemp("faults") / "s3", s3=True) as machine:
-        yield Trial(machine)
+    with tried(tmp_path_factory.mktemp("faults") / "s3", s3=True) as trial:
+        yield trial
 
 
 @pytest.mark.parametrize("fault", faults.STORE, ids=lambda fault: fault.name)
@@ -43,8 +42,8 @@ def on_small_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trial]:
     size = f"size={DISK_MEGABYTES}m"
     subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", objects], check=True)
     try:
-        with running(folder) as machine:
-            yield Trial(machine)
+        with tried(folder) as trial:
+            yield trial
     finally:
         subprocess.run(["umount", objects], check=True)
 

@@ -63,7 +63,7 @@ def new_job(account: Account, mode: Mode = Mode.LIVE, *, stamps: int = 1) -> New
 
 def accept(db: Database, job: NewJob) -> UUID:
     with db.transaction() as connection:
-        jobs.accept(connection, [job], publish_after_seconds=3600)
+        jobs.accept(connection, [job], publish_after_seconds=1200)
     return job.id
 
 
@@ -450,7 +450,7 @@ def test_jobs_are_accepted_together_or_not_at_all(
     account = make_account(quota=6)
     three = [new_job(account, stamps=count) for count in (1, 2, 3)]
     with db.transaction() as connection:
-        serials = jobs.accept(connection, three, publish_after_seconds=3600)
+        serials = jobs.accept(connection, three, publish_after_seconds=1200)
     assert [len(of_job) for of_job in serials] == [1, 2, 3]
     assert [shown(db, job.id).serials for job in three] == serials
     assert [events_of(db, job.id) for job in three] == [["job.accepted"]] * 3
@@ -460,7 +460,7 @@ def test_jobs_are_accepted_together_or_not_at_all(
         assert jobs.cancel(connection, account_id=account.id(), job_id=three[0].id)
     two = [new_job(account) for _ in range(2)]
     with pytest.raises(ProblemError) as refusal, db.transaction() as connection:
-        jobs.accept(connection, two, publish_after_seconds=3600)
+        jobs.accept(connection, two, publish_after_seconds=1200)
     assert refusal.value.facts == {"available": 1, "needed": 2}
     with db.transaction() as connection:
         assert [records.show(connection, job.id) for job in two] == [None, None]
@@ -471,7 +471,7 @@ def test_jobs_are_accepted_together_or_not_at_all(
 def test_jobs_of_two_accounts_are_not_accepted_together(db: Database, account: Account) -> None:
     mixed = [new_job(account), new_job(account, Mode.TEST)]
     with pytest.raises(ValueError), db.transaction() as connection:
-        jobs.accept(connection, mixed, publish_after_seconds=3600)
+        jobs.accept(connection, mixed, publish_after_seconds=1200)
 
 
 def test_the_quota_is_right_when_many_spend_it_at_once(

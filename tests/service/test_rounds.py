@@ -24,6 +24,7 @@ from tests.service.test_job_states import (
     claim,
     events_of,
     finish,
+    kill,
     new_job,
     serial_state,
     shown,
@@ -218,7 +219,7 @@ def test_rounds_beside_themselves_do_each_thing_once(
     for job_id in [*due, *lost]:
         run_sql(
             db,
-            "update jobs set publish_at = now() + interval '1 hour' where id = :id"
+            "update jobs set publish_at = now() + interval '20 minutes' where id = :id"
             " and state = 'queued'",
             id=job_id,
         )
@@ -228,12 +229,13 @@ def test_rounds_beside_themselves_do_each_thing_once(
 def test_times_from_before_the_clock_went_back_are_pulled_in(
     caretaker: Caretaker, celery: Celery, db: Database, store: Documents, account: Account
 ) -> None:
+    """By exactly an hour, of which some seconds have passed since, while nothing ran."""
     lane = f"tests.{new_id()}"
     waits, lost, other = (accept(db, new_job(account)) for _ in range(3))
     assert claim(db, lost) is not None
     run_sql(
         db,
-        "update jobs set lane = :lane, publish_at = now() + interval '3605 seconds'"
+        "update jobs set lane = :lane, publish_at = now() + interval '3590 seconds'"
         " where id = any(:ids)",
         ids=[waits, lost],
         lane=lane,
@@ -245,10 +247,27 @@ def test_times_from_before_the_clock_went_back_are_pulled_in(
     assert (shown(db, lost).state, shown(db, lost).lost_leases) == (State.QUEUED, 0)
     with db.transaction() as connection:
         far = connection.execute(
-            text("select publish_at > now() + interval '50 minutes' from jobs where id = :id"),
+            text("select publish_at > now() + interval '15 minutes' from jobs where id = :id"),
             {"id": other},
         ).scalar_one()
     assert far, "one that may lie that far ahead does"
+
+
+def test_the_relay_looks_as_often_as_at_first_once_a_job_was_claimed(
+    caretaker: Caretaker, db: Database, account: Account
+) -> None:
+    """Its earlier messages came through; only the next one may be lost."""
+    job_id = accept(db, new_job(account))
+    run_sql(db, "update jobs set publications = 12 where id = :id", id=job_id)
+    assert claim(db, job_id, worker="stamp@gone/1") is not None
+    assert kill(db, job_id, "stamp@gone/1")
+    caretaker.relay_jobs()
+    with db.transaction() as connection:
+        soon = connection.execute(
+            text("select publish_at < now() + interval '1 minute' from jobs where id = :id"),
+            {"id": job_id},
+        ).scalar_one()
+    assert soon
 
 
 @pytest.mark.parametrize(

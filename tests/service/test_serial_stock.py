@@ -76,7 +76,7 @@ def caretaker_of(
 
 def accept(db: Database, job: NewJob, supply: Supply) -> UUID:
     with db.transaction() as connection:
-        jobs.accept(connection, [job], publish_after_seconds=3600, supply=supply)
+        jobs.accept(connection, [job], publish_after_seconds=1200, supply=supply)
     return job.id
 
 

@@ -71,7 +71,7 @@ def test_accepting_takes_four_statements_however_many_jobs_and_stamps(
     try:
         several = [new_job(account, stamps=stamps) for _ in range(count)]
         with db.transaction() as connection:
-            jobs.accept(connection, several, publish_after_seconds=3600)
+            jobs.accept(connection, several, publish_after_seconds=1200)
     finally:
         event.remove(db.engine, "before_cursor_execute", listen)
     assert [statement.split()[2] for statement in said[:3]] == ["jobs", "serials", "events"]

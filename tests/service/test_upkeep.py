@@ -157,7 +157,7 @@ def test_a_job_stays_due_while_the_broker_is_away(
     assert (due.publications, due.due) == (0, True)
     with db.transaction() as connection:
         connection.execute(
-            text("update jobs set publish_at = now() + interval '1 hour' where id = :id"),
+            text("update jobs set publish_at = now() + interval '20 minutes' where id = :id"),
             {"id": job_id},
         )
 
@@ -190,7 +190,7 @@ def test_a_broker_that_began_anew_gets_every_queued_job_at_once(
         connection.execute(
             text(
                 "update jobs set lane = :lane, publications = 12, publish_at ="
-                " now() + interval '55 minutes' where id = any(:ids)"
+                " now() + interval '25 minutes' where id = any(:ids)"
             ),
             {"lane": lane, "ids": [for_long, after_a_fault]},
         )

@@ -336,7 +336,7 @@ def test_the_list_says_how_many_were_issued_touched_and_spent(
         owner = Account(partner.id, "", "", new_id(), new_id(), accounts[number])
         job = new_job(owner, Mode.LIVE)
         with db.transaction() as connection:
-            jobs.accept(connection, [job], publish_after_seconds=3600)
+            jobs.accept(connection, [job], publish_after_seconds=1200)
             claim = jobs.claim(connection, job.id, lease_seconds=60) if end == "stamped" else None
             if claim is not None:
                 result = jobs.Result(key="x", length=1, sha256=b"r" * 32)
@@ -414,7 +414,7 @@ def test_the_audit_sees_damage(
     with db.transaction() as connection:
         partner = partners.find_by_name(connection, seller)
         job = new_job(Account(partner.id, "", "", new_id(), new_id(), account), Mode.LIVE)
-        jobs.accept(connection, [job], publish_after_seconds=3600)
+        jobs.accept(connection, [job], publish_after_seconds=1200)
     assert violations(db, account, reference) == []
     with db.engine.connect() as connection:
         connection.execute(text(damage), {"id": account, "reference": reference})
