@@ -211,6 +211,10 @@ def test_to_a_worker_it_is_a_passing_fault(
         ).one()
     assert (row.state, row.later) == ("queued", True)
     wire.forward()
+    with db.transaction() as connection:
+        connection.execute(
+            text("update jobs set not_before = now() where id = :id"), {"id": job_id}
+        )
     worker.stamp(job_id)
     shown = edge.get(f"/v1/jobs/{job_id}", headers=account.live).json
     assert (shown["state"], shown["serial"]) == ("stamped", accepted["serial"])
