@@ -15,6 +15,7 @@ import orjson
 import psycopg
 from alembic import command
 from alembic.config import Config
+from psycopg import errors as postgres
 from psycopg.abc import PQGen
 from psycopg.pq import TransactionStatus
 from sqlalchemy import (
@@ -26,7 +27,7 @@ from sqlalchemy import (
     make_url,
     text,
 )
-from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 
 from common.breaker import Breaker, Pauses
 from common.settings import Settings
@@ -54,6 +55,23 @@ class OutcomeUnknownError(OperationalError):
         super().__init__(
             None, None, psycopg.OperationalError("the commit was sent, and no answer came")
         )
+
+
+# What psycopg calls internal errors, and a server says that ends a session or is being replaced.
+_OF_THE_SERVER = (
+    postgres.ReadOnlySqlTransaction,
+    postgres.IdleInTransactionSessionTimeout,
+    postgres.TransactionTimeout,
+)
+
+
+def is_passing(error: DBAPIError) -> bool:
+    """Say whether the server is at fault: away, restarting, full, or out of patience with a session."""
+    return (
+        isinstance(error, OperationalError | InterfaceError)
+        or error.connection_invalidated
+        or isinstance(error.orig, _OF_THE_SERVER)
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

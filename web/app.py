@@ -3,7 +3,7 @@
 import random
 
 from flask import Flask, Response, jsonify, request
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
@@ -91,8 +91,9 @@ def create_app(settings: WebSettings | None = None) -> Flask:
     pages.register(app)
     app.register_error_handler(ProblemError, _answer_problem)
     app.register_error_handler(HTTPException, _http_problem)
-    for away in (OperationalError, PoolTimeoutError, StoreAwayError):
+    for away in (PoolTimeoutError, StoreAwayError):
         app.register_error_handler(away, _away)
+    app.register_error_handler(DBAPIError, _database_error)
     app.register_error_handler(OutcomeUnknownError, _outcome_unknown)
     app.register_error_handler(Exception, _own_fault)
     description = openapi.document(app, settings.public_url)
@@ -132,6 +133,11 @@ def _away(error: Exception) -> Response:
     """Answer for the database or the object store, which cannot be used: nothing was done."""
     log.error("away", what=type(error).__name__, error=str(error).partition("\n")[0])
     return _answer_problem(ProblemError(Code.SERVICE_UNAVAILABLE))
+
+
+def _database_error(error: DBAPIError) -> Response:
+    """Tell a database that cannot be used from a statement of ours that it refused."""
+    return _away(error) if database.is_passing(error) else _own_fault(error)
 
 
 def _outcome_unknown(error: OutcomeUnknownError) -> Response:

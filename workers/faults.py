@@ -17,8 +17,8 @@ import kombu.exceptions
 import redis
 import sqlalchemy.exc
 from billiard.exceptions import SoftTimeLimitExceeded
-from psycopg import errors as postgres
 
+from common import database
 from common.documents import StoreAwayError
 from common.jobs import SetbackKind
 from workers.fetching import FetchError
@@ -42,9 +42,7 @@ _PASSING = (
     TookTooLongError,
     # Where the document takes the time, `stamping.py` says so itself.
     SoftTimeLimitExceeded,
-    # The database: away, restarting, full, or a statement that took too long; no connection was free.
-    sqlalchemy.exc.OperationalError,
-    sqlalchemy.exc.InterfaceError,
+    # No connection to the database was free.
     sqlalchemy.exc.TimeoutError,
     # The object store: away, slow, full, or its credentials have run out.
     StoreAwayError,
@@ -64,12 +62,6 @@ _PASSING = (
     TimeoutError,
     socket.gaierror,
 )
-# What psycopg calls internal errors, and a server says that is being replaced by another.
-_PASSING_IN_POSTGRES = (
-    postgres.ReadOnlySqlTransaction,
-    postgres.IdleInTransactionSessionTimeout,
-    postgres.TransactionTimeout,
-)
 # Of the machine: no room, no descriptors, a disk or a network folder that fails.
 _PASSING_NUMBERS = frozenset(
     {
@@ -87,8 +79,7 @@ def kind_of(error: BaseException) -> SetbackKind:
     if isinstance(error, _PASSING):
         return SetbackKind.PASSING
     if isinstance(error, sqlalchemy.exc.DBAPIError):
-        gone = error.connection_invalidated or isinstance(error.orig, _PASSING_IN_POSTGRES)
-        return SetbackKind.PASSING if gone else SetbackKind.OURS
+        return SetbackKind.PASSING if database.is_passing(error) else SetbackKind.OURS
     if isinstance(error, OSError) and error.errno in _PASSING_NUMBERS:
         return SetbackKind.PASSING
     return SetbackKind.OURS

@@ -13,7 +13,7 @@ import pytest
 from billiard.exceptions import SoftTimeLimitExceeded
 from flask.testing import FlaskClient
 from sqlalchemy import Connection, text
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import DBAPIError, IntegrityError, InternalError, OperationalError
 
 from common import documents
 from common.codes import CodeSigner
@@ -52,6 +52,29 @@ def submit(client: FlaskClient, headers: dict[str, str], letter: bytes) -> Any:
     return client.post(
         "/v1/jobs", data=letter, headers=headers | {"Content-Type": "application/pdf"}
     )
+
+
+def test_a_session_that_the_server_has_ended_is_a_database_that_is_away(
+    edge: FlaskClient, db: Database
+) -> None:
+    """As when its clock leaps ahead; psycopg calls it an internal error."""
+    with db.engine.connect() as connection:
+        connection.execute(text("set idle_in_transaction_session_timeout = '1ms'"))
+
+        def ended() -> DBAPIError | None:
+            try:
+                connection.execute(text("select 1"))
+            except DBAPIError as error:
+                return error
+            return None
+
+        error = eventually(ended)
+        connection.invalidate()
+    assert isinstance(error, InternalError)
+    with edge.application.test_request_context("/v1/quota"):
+        answer = edge.application.make_response(edge.application.handle_user_exception(error))
+    assert answer.status_code == 503
+    assert 3 <= int(answer.headers["Retry-After"]) <= 8
 
 
 def assert_nothing_was_taken(answer: Any) -> None:
