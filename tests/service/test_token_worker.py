@@ -8,6 +8,7 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
+from sqlalchemy import text
 
 from common import documents, lanes
 from common.database import Database
@@ -130,6 +131,11 @@ def test_jobs_are_stamped_by_children_wait_for_the_token_and_go_on(
         job = shown(db, job_id)
         if job.state is State.QUEUED and sent.get(job_id) != job.attempt:
             sent[job_id] = job.attempt
+            with db.transaction() as connection:
+                # Its wait after the attempt is over.
+                connection.execute(
+                    text("update jobs set not_before = now() where id = :id"), {"id": job_id}
+                )
             send(job_id)
         return job.state is State.STAMPED
 
