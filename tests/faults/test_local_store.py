@@ -116,6 +116,10 @@ def test_to_a_worker_a_full_disk_is_a_passing_fault(
         ).scalar_one()
     assert state == "queued"
     disk.free()
+    with db.transaction() as connection:
+        connection.execute(
+            text("update jobs set not_before = now() where id = :id"), {"id": job_id}
+        )
     worker.stamp(job_id)
     shown = edge.get(f"/v1/jobs/{job_id}", headers=account.live).json
     assert (shown["state"], shown["serial"]) == ("stamped", accepted["serial"])
