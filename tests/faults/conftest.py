@@ -29,7 +29,8 @@ class Trial:
         self.machine = machine
         self.driver = Driver(machine.address, live=machine.live, test=machine.test)
         self.random = Random(1)
-        self._judged: set[str] = set()
+        # Jobs whose files were fetched and found right.
+        self.judged: set[str] = set()
 
     @property
     def scene(self) -> Scene:
@@ -79,28 +80,31 @@ class Trial:
         self.wait_for_driver()
         return self.judge(faults_ended_at=ended_at)
 
-    def judge(self, *, faults_ended_at: float | None = None, anew: bool = False) -> Verdict:
-        """Look at everything that this copy ever accepted; of files only at those of new jobs.
+    def judge(
+        self, *, faults_ended_at: float | None = None, within: float = 120, whole: bool = False
+    ) -> Verdict:
+        """Look at everything that this copy ever accepted; files are fetched once.
 
         Args:
             faults_ended_at: on the monotonic clock; None: now.
-            anew: look at all files again, with the whole audit.
+            within: seconds until a job that is not final counts as lost.
+            whole: with the whole audit, which reads all files again.
         """
         ended_at = time.monotonic() if faults_ended_at is None else faults_ended_at
-        known = None if anew else self._judged
-        verdict = Judge(self.machine, self.driver, known=known).judge(faults_ended_at=ended_at)
+        judge = Judge(self.machine, self.driver, known=self.judged, whole=whole)
+        verdict = judge.judge(faults_ended_at=ended_at, within=within)
         if verdict.clean:
-            self._judged.update(self.job_ids())
+            self.judged.update(self.job_ids())
         return verdict
 
 
 @contextmanager
 def tried(folder: Path, *, s3: bool = False, clock: bool = False) -> Iterator[Trial]:
-    """Run a copy for the tests in the block; after the last one all of it is judged anew."""
+    """Run a copy for the tests in the block; after the last one the whole audit looks at it."""
     with running(folder, s3=s3, clock=clock) as machine:
         trial = Trial(machine)
         yield trial
-        verdict = trial.judge(anew=True)
+        verdict = trial.judge(whole=True)
         assert verdict.clean, verdict.as_json()
 
 

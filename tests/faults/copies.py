@@ -4,12 +4,14 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import UUID
 
 import httpx
 from flask.testing import FlaskClient
 from sqlalchemy import text
 
 from common import database, jobs, lanes, pace
+from common.database import Database
 from common.settings import WebSettings
 from deploy.servers import free_port
 from tests.stack import eventually, run, stop
@@ -40,6 +42,15 @@ def _empty_lanes(settings: WebSettings) -> None:
     opened.close()
     for lane in lanes.STAMP_LANES:
         counters.recount(lane, queued=0, highest_ticket=0)
+
+
+def end_wait(db: Database, job_id: UUID) -> None:
+    """Let the time be over for which a job waits after a fault."""
+    with db.transaction() as connection:
+        connection.execute(
+            text("update jobs set not_before = now(), publish_at = now() where id = :id"),
+            {"id": job_id},
+        )
 
 
 @contextmanager

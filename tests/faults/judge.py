@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import jwt
+from sqlalchemy import text
 
 from common.audit import audit
 from common.database import Database
@@ -21,7 +22,9 @@ FINAL = {"stamped", "failed", "cancelled"}
 # Nobody but an operator moves it on: waiting for its end is of no use.
 ENDED = FINAL | {"parked"}
 FINAL_EVENTS = {"job.stamped", "job.failed", "job.cancelled"}
-SAMPLE = 8
+SAMPLE = 20
+# Seconds. One that is gone is answered as an error of ours, which may also pass.
+PATIENCE_FOR_FILES = 5
 # How a letter of each kind may end: state, and problem code where there is one.
 STAMPED = ("stamped", None)
 BLAMED = ("failed", "document_unprocessable")
@@ -45,6 +48,8 @@ class Verdict:
     unbalanced: list[str] = field(default_factory=list)
     # Documents without fault whose workers were killed so often that they got the blame.
     blamed: list[str] = field(default_factory=list)
+    # Jobs that were not final when the last fault was over, and the time until they were.
+    waiting: int = 0
     recovery_seconds: float = 0.0
     webhooks: int = 0
     webhooks_repeated: int = 0
@@ -64,6 +69,7 @@ class Verdict:
             "duplicated": len(self.duplicated),
             "unbalanced": len(self.unbalanced),
             "blamed": len(self.blamed),
+            "waiting": self.waiting,
             "recovery_seconds": round(self.recovery_seconds, 1),
             "webhooks": self.webhooks,
             "webhooks_repeated": self.webhooks_repeated,
@@ -76,19 +82,25 @@ class Judge:
     """Looks at a copy from outside: its API, its audit, its webhooks, its files."""
 
     def __init__(
-        self, machine: Machine, driver: Driver, *, known: Collection[str] | None = None
+        self,
+        machine: Machine,
+        driver: Driver,
+        *,
+        known: Collection[str] = (),
+        whole: bool = True,
     ) -> None:
         """Take the copy, whose faults are over, and what its clients were promised.
 
         Args:
             machine: the copy.
             driver: the clients.
-            known: jobs whose files were judged before, and are not read again; None: the audit reads
-                every document too, and checks all signatures.
+            known: jobs whose files were fetched before, and are not fetched again.
+            whole: also look past the API at every receipt and every file, with the audit.
         """
         self._machine = machine
         self._driver = driver
         self._known = known
+        self._whole = whole
         self._client = httpx.Client(base_url=machine.address, timeout=30, trust_env=False)
         self._seen: list[dict[str, Any]] = []
         self._verdict = Verdict(jobs=len(driver.accepted), answers=dict(driver.answers))
@@ -102,6 +114,7 @@ class Judge:
         """
         verdict = self._verdict
         recovering_since = max(faults_ended_at, self._driver.last_accepted_at)
+        verdict.waiting = self._not_final()
         final = self._wait(self._all_final, within)
         verdict.recovery_seconds = max(0.0, time.monotonic() - recovering_since)
         if not final:
@@ -175,11 +188,13 @@ class Judge:
 
     def _judge_files(self, jobs: Sequence[dict[str, Any]]) -> None:
         """Every stamped file is there as the job says; a sample of signatures is intact."""
-        known = self._known or ()
-        stamped = [job for job in jobs if job["state"] == "stamped" and job["id"] not in known]
+        stamped = [
+            job for job in jobs if job["state"] == "stamped" and job["id"] not in self._known
+        ]
         sampled = {job["id"] for job in stamped[:: max(1, len(stamped) // SAMPLE)]}
         for job in stamped:
-            file = self._get(f"/v1/jobs/{job['id']}/document", job["mode"])
+            path = f"/v1/jobs/{job['id']}/document"
+            file = self._get(path, job["mode"], patience=PATIENCE_FOR_FILES)
             if hashlib.sha256(file.content).hexdigest() != job["stamped"]["sha256"]:
                 self._verdict.lost.append(f"{job['id']}: its file is not what it should be")
             elif job["id"] in sampled:
@@ -224,12 +239,12 @@ class Judge:
 
     def _judge_audit(self) -> None:
         """`stampede audit` finds every invariant kept."""
-        count = self._audit_all() if self._known is None else self._audit_the_database()
+        count = self._audit_all() if self._whole else self._audit_the_database()
         if count != len(self._driver.accepted):
             self._verdict.duplicated.append(f"{count} jobs of {len(self._driver.accepted)}")
 
     def _audit_all(self) -> int:
-        done = self._machine.command_line("audit", "--documents", "--verify", "--json")
+        done = self._machine.command_line("audit", "--documents", "--json")
         if done.returncode != 0:
             self._verdict.unbalanced.append(f"audit: {done.stdout} {done.stderr}")
             return len(self._driver.accepted)
@@ -244,6 +259,15 @@ class Judge:
         return found.jobs
 
     # How it looks.
+
+    def _not_final(self) -> int:
+        opened = Database(self._machine.postgres.url)
+        with opened.transaction() as connection:
+            waiting = connection.execute(
+                text("select count(*) from jobs where finished_at is null")
+            ).scalar_one()
+        opened.close()
+        return int(waiting)
 
     def _all_final(self) -> bool:
         if any(
@@ -264,9 +288,9 @@ class Judge:
             yield from page["data"]
             cursor = page["next_cursor"]
 
-    def _get(self, path: str, mode: str) -> httpx.Response:
+    def _get(self, path: str, mode: str, *, patience: float = 60) -> httpx.Response:
         headers = self._machine.live if mode == "live" else self._machine.test
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + patience
         while True:
             try:
                 answer = self._client.get(path, headers=headers)

@@ -198,9 +198,10 @@ class Machine:
         )
 
     def sql(self, statement: str, **values: object) -> None:
-        """Change the database by hand, past the proxy."""
+        """Change the database by hand, past the proxy and the database's own guards."""
         opened = Database(self.postgres.url)
         with opened.transaction() as connection:
+            connection.execute(text("set local session_replication_role = replica"))
             connection.execute(text(statement), values)
         opened.close()
 

@@ -15,7 +15,8 @@ def test_a_missing_file_a_job_that_nobody_asked_for_and_damaged_books_are_found(
     first, second = (trial.driver.accepted[letter.key] for letter in letters)
     (file,) = trial.machine.objects.glob(f"*/{first.job_id}/stamped-*.pdf")
     moved = file.rename(file.with_suffix(".moved"))
-    verdict = trial.judge(anew=True)
+    trial.judged.discard(first.job_id)
+    verdict = trial.judge(whole=True)
     assert [found.partition(":")[0] for found in verdict.lost] == [first.job_id]
     assert any(first.job_id in found for found in verdict.unbalanced)
     moved.rename(file)

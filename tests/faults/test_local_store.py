@@ -23,7 +23,7 @@ from common.identifiers import new_id
 from common.pace import Pace
 from common.settings import WebSettings, WorkerSettings
 from deploy.sample import sample_of
-from tests.faults.copies import front_end
+from tests.faults.copies import end_wait, front_end
 from tests.faults.disks import Disk, small_disk
 from tests.stack import ROOT, Account, eventually
 from workers.keyring import Keyring
@@ -116,10 +116,7 @@ def test_to_a_worker_a_full_disk_is_a_passing_fault(
         ).scalar_one()
     assert state == "queued"
     disk.free()
-    with db.transaction() as connection:
-        connection.execute(
-            text("update jobs set not_before = now() where id = :id"), {"id": job_id}
-        )
+    end_wait(db, job_id)
     worker.stamp(job_id)
     shown = edge.get(f"/v1/jobs/{job_id}", headers=account.live).json
     assert (shown["state"], shown["serial"]) == ("stamped", accepted["serial"])

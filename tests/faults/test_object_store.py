@@ -22,7 +22,7 @@ from common.pace import Pace
 from common.settings import WebSettings, WorkerSettings
 from deploy.sample import sample_of
 from tests.faults import buckets
-from tests.faults.copies import front_end
+from tests.faults.copies import end_wait, front_end
 from tests.faults.proxy import Endpoint, Proxy, Way
 from tests.stack import Account
 from workers.keyring import Keyring
@@ -211,10 +211,7 @@ def test_to_a_worker_it_is_a_passing_fault(
         ).one()
     assert (row.state, row.later) == ("queued", True)
     wire.forward()
-    with db.transaction() as connection:
-        connection.execute(
-            text("update jobs set not_before = now() where id = :id"), {"id": job_id}
-        )
+    end_wait(db, job_id)
     worker.stamp(job_id)
     shown = edge.get(f"/v1/jobs/{job_id}", headers=account.live).json
     assert (shown["state"], shown["serial"]) == ("stamped", accepted["serial"])
