@@ -23,7 +23,7 @@ from common.serials import Supply, look_up, stock
 from common.settings import WebSettings, WorkerSettings
 from deploy.qr import read_codes
 from tests.service import serial_lists
-from tests.service.serial_lists import imported
+from tests.service.serial_lists import import_text, imported
 from tests.service.test_job_states import (
     assert_clean,
     balance,
@@ -523,14 +523,14 @@ def test_a_low_stock_is_told_once_and_again_after_an_import(
                 ).scalars()
             )
 
-    imported(db, 3)
+    listed = imported(db, 3)
     assert not caretaker.watch_stock()
     accept(db, new_job(account), supply)
     assert caretaker.watch_stock()
     assert not caretaker.watch_stock(), "told once"
     accept(db, new_job(account, stamps=3), supply)
     assert told() == [{"in_stock": 2, "below": 3, "waiting_jobs": 0}]
-    imported(db, 0, reference="nothing new arms nothing")
+    import_text(db, "\n".join(["serial", *listed]), reference="nothing new arms nothing")
     assert not caretaker.watch_stock()
     imported(db, 4)
     assert not caretaker.watch_stock(), "enough"
