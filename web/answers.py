@@ -1,7 +1,7 @@
 """How answers look: JSON bodies, problem documents (RFC 9457), validators and conditional answers."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -26,6 +26,11 @@ def json_answer(
         {"Cache-Control": "private, no-cache"} | dict(headers or {}),
         content_type=JSON,
     )
+
+
+def page_answer(data: Sequence[Any], next_cursor: str | None) -> Response:
+    """Return a page of a list: its members as JSON values, and the cursor that asks for the next."""
+    return json_answer({"object": "list", "data": data, "next_cursor": next_cursor})
 
 
 def with_validator(response: Response) -> Response:

@@ -9,7 +9,7 @@ from common.batches import Batch
 from common.jobs import records
 from common.problems import DOCUMENT_PROBLEMS, Code, ProblemError
 from web import once
-from web.answers import json_answer, with_validator
+from web.answers import json_answer, page_answer, with_validator
 from web.api import queries, submitting_batches
 from web.api.batch_intake import BatchForm, read_batch
 from web.api.intake import MULTIPART
@@ -96,13 +96,7 @@ def list_batches() -> Response:
         page = batches.page(
             connection, account_id=asking.account_id, limit=query.limit, cursor=query.cursor
         )
-    return json_answer(
-        {
-            "object": "list",
-            "data": [batch_json(batch) for batch in page.batches],
-            "next_cursor": page.next_cursor,
-        }
-    )
+    return page_answer([batch_json(batch) for batch in page.batches], page.next_cursor)
 
 
 @blueprint.get("/<batch_id>")
@@ -153,13 +147,7 @@ def list_jobs(batch_id: str) -> Response:
             limit=query.limit,
             cursor=query.cursor,
         )
-    return json_answer(
-        {
-            "object": "list",
-            "data": [job_json(job, wait_of(job)) for job in page.jobs],
-            "next_cursor": page.next_cursor,
-        }
-    )
+    return page_answer([job_json(job, wait_of(job)) for job in page.jobs], page.next_cursor)
 
 
 def _own(batch_id: str) -> Batch:

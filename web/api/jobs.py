@@ -18,7 +18,7 @@ from common.pace import UNKNOWN
 from common.problems import JOB_FAILURES, Code, ProblemError
 from common.telemetry import about, logger
 from web import once
-from web.answers import json_answer, with_validator
+from web.answers import json_answer, page_answer, with_validator
 from web.api import intake, queries, submitting
 from web.api.fields import JobFields, Line
 from web.api.intake import MULTIPART, PDF
@@ -135,13 +135,7 @@ def list_jobs() -> Response:
             accepted_from=query.accepted_from,
             accepted_before=query.accepted_before,
         )
-    return json_answer(
-        {
-            "object": "list",
-            "data": [job_json(job, wait_of(job)) for job in page.jobs],
-            "next_cursor": page.next_cursor,
-        }
-    )
+    return page_answer([job_json(job, wait_of(job)) for job in page.jobs], page.next_cursor)
 
 
 @blueprint.get("/<job_id>")

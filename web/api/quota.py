@@ -12,7 +12,7 @@ from common import ledger, statements
 from common.partners import Mode
 from common.statements import Entry, EntryKind, Side
 from common.vouchers.spending import Holder
-from web.answers import json_answer
+from web.answers import json_answer, page_answer
 from web.api import queries
 from web.api.queries import PageQuery
 from web.api.representations import rfc3339
@@ -137,13 +137,7 @@ def entries() -> Response:
             kind=query.kind,
             job_id=query.job_id,
         )
-    return json_answer(
-        {
-            "object": "list",
-            "data": [entry_json(entry) for entry in page.entries],
-            "next_cursor": page.next_cursor,
-        }
-    )
+    return page_answer([entry_json(entry) for entry in page.entries], page.next_cursor)
 
 
 def entry_json(entry: Entry) -> dict[str, Any]:
