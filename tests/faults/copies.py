@@ -1,9 +1,10 @@
-"""The front end with its wires in our hands: in this process, or granian as a process of its own."""
+"""The front end with its wires in our hands, here or as a process of its own; and a stamper beside it."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import httpx
@@ -11,12 +12,18 @@ from flask.testing import FlaskClient
 from sqlalchemy import text
 
 from common import database, jobs, lanes, pace
+from common.codes import CodeSigner
 from common.database import Database
-from common.settings import WebSettings
+from common.documents import Documents
+from common.pace import Pace
+from common.settings import WebSettings, WorkerSettings
 from deploy.servers import free_port
 from tests.stack import eventually, run, stop
 from web.app import create_app
 from web.parts import parts
+from workers.keyring import Keyring
+from workers.sealer import Sealer
+from workers.stamping import Stamper
 
 
 @contextmanager
@@ -42,6 +49,32 @@ def _empty_lanes(settings: WebSettings) -> None:
     opened.close()
     for lane in lanes.STAMP_LANES:
         counters.recount(lane, queued=0, highest_ticket=0)
+
+
+def submit(client: FlaskClient, headers: dict[str, str], letter: bytes) -> Any:
+    """Send a letter as a job; returns the answer, whatever it is."""
+    return client.post(
+        "/v1/jobs", data=letter, headers=headers | {"Content-Type": "application/pdf"}
+    )
+
+
+def stamper(
+    settings: WorkerSettings, database: Database, documents: Documents, pace: Pace
+) -> Stamper:
+    """Return the work of the stamp lanes over these parts, which tells nobody."""
+    return Stamper(
+        settings=settings,
+        database=database,
+        documents=documents,
+        pace=pace,
+        keys=Keyring(settings),
+        sealer=Sealer.from_settings(settings),
+        codes=CodeSigner.from_pem(
+            settings.code_key_file.read_bytes(), public_url=settings.public_url
+        ),
+        design=None,
+        tell=lambda _deliveries: None,
+    )
 
 
 def end_wait(db: Database, job_id: UUID) -> None:

@@ -16,18 +16,14 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, InternalError, OperationalError
 
 from common import documents
-from common.codes import CodeSigner
 from common.database import EDGE, Database
 from common.documents import Documents
 from common.identifiers import new_id
 from common.pace import Pace
 from common.settings import WebSettings, WorkerSettings
-from tests.faults.copies import front_end
+from tests.faults.copies import front_end, stamper, submit
 from tests.faults.proxy import Endpoint, Proxy
 from tests.stack import Account, eventually
-from workers.keyring import Keyring
-from workers.sealer import Sealer
-from workers.stamping import Stamper
 
 # A statement of the acceptance; the commits of what only reads come before it.
 ACCEPTING = b"insert into jobs"
@@ -46,12 +42,6 @@ def edge(web_settings: WebSettings, wire: Proxy) -> Iterator[FlaskClient]:
     """A front end whose database is behind the wire."""
     with front_end(web_settings, database_url=wire.url(web_settings.database_url)) as client:
         yield client
-
-
-def submit(client: FlaskClient, headers: dict[str, str], letter: bytes) -> Any:
-    return client.post(
-        "/v1/jobs", data=letter, headers=headers | {"Content-Type": "application/pdf"}
-    )
 
 
 def test_a_session_that_the_server_has_ended_is_a_database_that_is_away(
@@ -246,22 +236,6 @@ def test_changing_something_else_is_called_unknown_as_well(
         headers=account.test,
     )
     assert (answer.status_code, answer.json["code"]) == (503, "outcome_unknown")
-
-
-def stamper(settings: WorkerSettings, database: Database, store: Documents, pace: Pace) -> Stamper:
-    return Stamper(
-        settings=settings,
-        database=database,
-        documents=store,
-        pace=pace,
-        keys=Keyring(settings),
-        sealer=Sealer.from_settings(settings),
-        codes=CodeSigner.from_pem(
-            settings.code_key_file.read_bytes(), public_url=settings.public_url
-        ),
-        design=None,
-        tell=lambda _deliveries: None,
-    )
 
 
 @pytest.mark.parametrize("committed", [True, False])

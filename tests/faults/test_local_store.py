@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
 import pytest
@@ -16,19 +15,15 @@ from flask.testing import FlaskClient
 from sqlalchemy import text
 
 from common import documents
-from common.codes import CodeSigner
 from common.database import Database
 from common.documents import Documents, StoreAwayError
 from common.identifiers import new_id
 from common.pace import Pace
 from common.settings import WebSettings, WorkerSettings
 from deploy.sample import sample_of
-from tests.faults.copies import end_wait, front_end
+from tests.faults.copies import end_wait, front_end, stamper, submit
 from tests.faults.disks import Disk, small_disk
 from tests.stack import ROOT, Account, eventually
-from workers.keyring import Keyring
-from workers.sealer import Sealer
-from workers.stamping import Stamper
 
 
 @pytest.fixture(scope="module")
@@ -46,12 +41,6 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
 def edge(web_settings: WebSettings, disk: Disk) -> Iterator[FlaskClient]:
     with front_end(web_settings, object_store_url=disk.folder.as_uri()) as client:
         yield client
-
-
-def submit(client: FlaskClient, headers: dict[str, str], letter: bytes) -> Any:
-    return client.post(
-        "/v1/jobs", data=letter, headers=headers | {"Content-Type": "application/pdf"}
-    )
 
 
 def files_of(folder: Path) -> list[Path]:
@@ -93,19 +82,7 @@ def test_to_a_worker_a_full_disk_is_a_passing_fault(
 ) -> None:
     accepted = submit(edge, account.live, letter).json
     job_id = UUID(accepted["id"])
-    worker = Stamper(
-        settings=worker_settings,
-        database=db,
-        documents=Documents(disk.folder.as_uri()),
-        pace=lane_pace,
-        keys=Keyring(worker_settings),
-        sealer=Sealer.from_settings(worker_settings),
-        codes=CodeSigner.from_pem(
-            worker_settings.code_key_file.read_bytes(), public_url=worker_settings.public_url
-        ),
-        design=None,
-        tell=lambda _deliveries: None,
-    )
+    worker = stamper(worker_settings, db, Documents(disk.folder.as_uri()), lane_pace)
     disk.fill()
     with suppress(Exception):
         worker.stamp(job_id)

@@ -4,7 +4,6 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import Any
 from uuid import UUID
 
 import obstore
@@ -14,7 +13,6 @@ from obstore.store import from_url
 from sqlalchemy import text
 
 from common import documents
-from common.codes import CodeSigner
 from common.database import Database
 from common.documents import Documents, MissingDocumentError, StoreAwayError
 from common.identifiers import new_id
@@ -22,12 +20,9 @@ from common.pace import Pace
 from common.settings import WebSettings, WorkerSettings
 from deploy.sample import sample_of
 from tests.faults import buckets
-from tests.faults.copies import end_wait, front_end
+from tests.faults.copies import end_wait, front_end, stamper, submit
 from tests.faults.proxy import Endpoint, Proxy, Way
 from tests.stack import Account
-from workers.keyring import Keyring
-from workers.sealer import Sealer
-from workers.stamping import Stamper
 
 # How long one request may take in these tests; two of them are the most that anybody waits.
 PATIENCE_SECONDS = 1.5
@@ -67,12 +62,6 @@ def edge(web_settings: WebSettings, wire: Proxy) -> Iterator[FlaskClient]:
         object_store_timeout_seconds=PATIENCE_SECONDS,
     ) as client:
         yield client
-
-
-def submit(client: FlaskClient, headers: dict[str, str], letter: bytes) -> Any:
-    return client.post(
-        "/v1/jobs", data=letter, headers=headers | {"Content-Type": "application/pdf"}
-    )
 
 
 def assert_refused(client: FlaskClient, account: Account, letter: bytes) -> None:
@@ -185,19 +174,7 @@ def test_to_a_worker_it_is_a_passing_fault(
 ) -> None:
     accepted = submit(edge, account.live, letter).json
     job_id = UUID(accepted["id"])
-    worker = Stamper(
-        settings=worker_settings,
-        database=db,
-        documents=remote,
-        pace=lane_pace,
-        keys=Keyring(worker_settings),
-        sealer=Sealer.from_settings(worker_settings),
-        codes=CodeSigner.from_pem(
-            worker_settings.code_key_file.read_bytes(), public_url=worker_settings.public_url
-        ),
-        design=None,
-        tell=lambda _deliveries: None,
-    )
+    worker = stamper(worker_settings, db, remote, lane_pace)
     if broken == "reading":
         wire.refuse()
     else:
