@@ -8,7 +8,6 @@ CPU seconds are those of PostgreSQL's processes; seconds by the clock depend on 
 Example: python -m tests.bench.audit --json --jobs 1000000
 """
 
-import argparse
 import contextlib
 import json
 import tempfile
@@ -29,6 +28,7 @@ from common.partners import Mode
 from common.placements import Placement
 from deploy.servers import Postgres
 from tests import bulk, damages
+from tests.bench import arguments
 from tests.bench.processes import cpu_seconds
 
 WRITERS = 2
@@ -200,12 +200,7 @@ def _rate(opened: Database, owners: list[Callable[[], NewJob]]) -> float:
 
 def main() -> None:
     """Print the figures, and with --json one JSON object as the last line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.bench.audit",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--json", action="store_true", help="also print one JSON object")
+    parser = arguments.parser("audit", __doc__)
     parser.add_argument("--jobs", type=int, default=1_000_000, help="default 1000000")
     choices = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

@@ -8,7 +8,6 @@ over or took more than its time; a refusal with a reason is no failure. pyHanko 
 Example: python -m tests.bench.corpus --json
 """
 
-import argparse
 import json
 import logging
 import multiprocessing
@@ -26,6 +25,7 @@ from pyhanko.sign import fields, signers
 from pyhanko.sign.general import SigningError
 
 from deploy.specimen import SpecimenChain, make_specimen_chain
+from tests.bench import arguments
 from tests.bench.engine import Contest
 from tests.corpus.cases import CASES, MANIFEST, Case
 from tests.unit.sealing.conftest import AT, stamp
@@ -127,12 +127,7 @@ def _rank(group: str) -> tuple[bool, bool, str]:
 
 def main() -> None:
     """Print a table, and with --json one JSON object as the last line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.bench.corpus",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--json", action="store_true", help="also print one JSON object")
+    parser = arguments.parser("corpus", __doc__)
     choices = parser.parse_args()
     found = measure()
     print(f"{found['documents']} documents" + ("" if MANIFEST else ", made by the tests"))

@@ -7,7 +7,6 @@ certificates loaded for each document) and once with the key parsed only once.
 Example: python -m tests.bench.engine --json
 """
 
-import argparse
 import hashlib
 import json
 import statistics
@@ -29,7 +28,7 @@ from common.codes import CodeSigner
 from common.partners import Mode
 from deploy.sample import sample_letter, sample_of
 from deploy.specimen import SpecimenChain, make_specimen_chain
-from tests.bench import large
+from tests.bench import arguments, large
 from workers.checking import check
 from workers.sealing import Placement, Sealed, Signer, Stamp, seal
 
@@ -172,12 +171,7 @@ def measure(seconds: float) -> dict[str, Any]:
 
 def main() -> None:
     """Print a table, and with --json one JSON object as the last line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.bench.engine",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--json", action="store_true", help="also print one JSON object")
+    parser = arguments.parser("engine", __doc__)
     parser.add_argument("--seconds", type=float, default=3.0, help="per figure (default 3)")
     choices = parser.parse_args()
     found = measure(choices.seconds)

@@ -6,7 +6,6 @@ counts; an HSM of its own would take waiting time instead.
 Example: python -m tests.bench.keys --json
 """
 
-import argparse
 import json
 import os
 import tempfile
@@ -19,6 +18,7 @@ from typing import Any
 from common import serials
 from common.partners import Mode
 from deploy.sample import sample_of
+from tests.bench import arguments
 from tests.bench.engine import cpu_ms
 from tests.chains import KINDS, issue, key_of
 from tests.softhsm import MODULE, PIN, SoftToken
@@ -69,12 +69,7 @@ def soft_token() -> Iterator[SoftToken]:
 
 def main() -> None:
     """Print a table, and with --json one JSON object as the last line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.bench.keys",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--json", action="store_true", help="also print one JSON object")
+    parser = arguments.parser("keys", __doc__)
     parser.add_argument("--seconds", type=float, default=2.0, help="per figure (default 2)")
     choices = parser.parse_args()
     document = sample_of(SIZE)

@@ -8,7 +8,6 @@ together, so they hold on a busy machine too. The database's own count of deadlo
 Example: python -m tests.bench.ledger --json
 """
 
-import argparse
 import json
 import multiprocessing
 import tempfile
@@ -29,6 +28,7 @@ from common.jobs import Claim, NewJob, Result
 from common.partners import Mode
 from common.placements import Placement
 from deploy.servers import embedded_postgres
+from tests.bench import arguments
 from tests.bench.processes import cpu_seconds
 
 STAMPS = 10_000_000
@@ -174,12 +174,7 @@ def deadlocks(db: Database) -> int:
 
 def main() -> None:
     """Print the figures, and with --json one JSON object as the last line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.bench.ledger",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--json", action="store_true", help="also print one JSON object")
+    parser = arguments.parser("ledger", __doc__)
     parser.add_argument("--connections", type=int, default=8, help="at once (default 8)")
     parser.add_argument("--seconds", type=float, default=10.0, help="per figure (default 10)")
     choices = parser.parse_args()

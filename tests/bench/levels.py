@@ -7,7 +7,6 @@ below an issuing authority below a root, a timestamp authority below the same ro
 Example: python -m tests.bench.levels --json
 """
 
-import argparse
 import json
 import logging
 import statistics
@@ -22,6 +21,7 @@ from common.levels import Level
 from common.partners import Mode
 from deploy.sample import sample_letter, sample_of
 from tests.authorities import Pki, Unruly, make_pki, serving
+from tests.bench import arguments
 from workers.checking import check
 from workers.fetching import Fetcher
 from workers.revocation import Revocation
@@ -137,12 +137,7 @@ def _key(level: Level) -> str:
 
 def main() -> None:
     """Print a table, and with --json one JSON object as the last line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.bench.levels",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--json", action="store_true", help="also print one JSON object")
+    parser = arguments.parser("levels", __doc__)
     parser.add_argument("--seconds", type=float, default=6.0, help="per size (default 6)")
     choices = parser.parse_args()
     logging.getLogger("werkzeug").setLevel(logging.WARNING)

@@ -8,7 +8,6 @@ own CPU time is not counted, though it runs on the same processors.
 Example: python -m tests.bench.pipeline --json
 """
 
-import argparse
 import contextlib
 import json
 import os
@@ -30,6 +29,7 @@ from deploy.firststart import read_demo
 from deploy.sample import sample_letter, sample_of
 from deploy.servers import ROOT, Valkey, child, free_port
 from deploy.specimen import make_specimen_chain
+from tests.bench import arguments
 from tests.bench.processes import cpu_seconds
 
 WAIT_SECONDS = 600
@@ -226,12 +226,7 @@ def _until(ready: Callable[[], bool], process: subprocess.Popen[bytes], log: Pat
 
 def main() -> None:
     """Print the figures, and with --json one JSON object as the last line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.bench.pipeline",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--json", action="store_true", help="also print one JSON object")
+    parser = arguments.parser("pipeline", __doc__)
     parser.add_argument("--jobs", type=int, default=1000, help="documents (default 1000)")
     parser.add_argument("--peer-jobs", type=int, default=60, help="for the peer (default 60)")
     parser.add_argument("--bytes", type=int, default=355_000, help="size of one (default 355000)")

@@ -9,7 +9,6 @@ stock yet. In the end the same with a place that is forgotten each time: what re
 Example: python -m tests.bench.serials --json
 """
 
-import argparse
 import json
 import multiprocessing
 import os
@@ -35,6 +34,7 @@ from common.placements import Placement
 from common.serials import Supply, importing, stock
 from common.serials.stock import Place
 from deploy.servers import Postgres
+from tests.bench import arguments
 from tests.bench.processes import cpu_seconds, peak_memory
 
 CONNECTIONS = 8
@@ -224,12 +224,7 @@ def write_list(file: Path, rows: int) -> None:
 
 def main() -> None:
     """Print the figures, and with --json one JSON object as the last line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.bench.serials",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--json", action="store_true", help="also print one JSON object")
+    parser = arguments.parser("serials", __doc__)
     parser.add_argument("--rows", type=int, default=1_000_000, help="of the list (1,000,000)")
     parser.add_argument("--seconds", type=float, default=5.0, help="per figure (default 5)")
     choices = parser.parse_args()
