@@ -11,6 +11,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row, text
 
+from common import cursors
 from common.problems import Code, ProblemError
 
 
@@ -92,22 +93,19 @@ def page(
     Raises:
         ProblemError: `cursor_invalid`.
     """
-    conditions = ["account_id = :account_id"]
-    values: dict[str, object] = {"account_id": account_id, "limit": limit + 1}
-    for condition, name, value in (
-        ("id < :below", "below", None if cursor is None else _open_cursor(cursor)),
-        ("at >= :at_from", "at_from", at_from),
-        ("at < :at_before", "at_before", at_before),
-        ("kind = :kind", "kind", kind),
-        (_OF_JOB, "job_id", job_id),
-    ):
-        if value is not None:
-            conditions.append(condition)
-            values[name] = value
-    rows = connection.execute(
-        text(_SELECT + "where " + " and ".join(conditions) + " order by id desc limit :limit"),
-        values,
-    ).all()
+    rows = cursors.rows(
+        connection,
+        _SELECT,
+        account_id=account_id,
+        limit=limit,
+        filters=(
+            ("id < :below", "below", None if cursor is None else _open_cursor(cursor)),
+            ("at >= :at_from", "at_from", at_from),
+            ("at < :at_before", "at_before", at_before),
+            ("kind = :kind", "kind", kind),
+            (_OF_JOB, "job_id", job_id),
+        ),
+    )
     entries = [_entry(row) for row in rows[:limit]]
     return Page(entries, _cursor(entries[-1].id) if len(rows) > limit else None)
 

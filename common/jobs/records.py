@@ -135,23 +135,20 @@ def page(
     Raises:
         ProblemError: `cursor_invalid`.
     """
-    conditions = ["account_id = :account_id"]
-    values: dict[str, object] = {"account_id": account_id, "limit": limit + 1}
-    for condition, name, value in (
-        ("id < :before", "before", None if cursor is None else cursors.open_(cursor)),
-        ("batch_id = :batch_id", "batch_id", batch_id),
-        ("state = :state", "state", state),
-        ("external_reference = :reference", "reference", external_reference),
-        ("accepted_at >= :accepted_from", "accepted_from", accepted_from),
-        ("accepted_at < :accepted_before", "accepted_before", accepted_before),
-    ):
-        if value is not None:
-            conditions.append(condition)
-            values[name] = value
-    rows = connection.execute(
-        text(_SELECT + "where " + " and ".join(conditions) + " order by id desc limit :limit"),
-        values,
-    ).all()
+    rows = cursors.rows(
+        connection,
+        _SELECT,
+        account_id=account_id,
+        limit=limit,
+        filters=(
+            ("id < :before", "before", None if cursor is None else cursors.open_(cursor)),
+            ("batch_id = :batch_id", "batch_id", batch_id),
+            ("state = :state", "state", state),
+            ("external_reference = :reference", "reference", external_reference),
+            ("accepted_at >= :accepted_from", "accepted_from", accepted_from),
+            ("accepted_at < :accepted_before", "accepted_before", accepted_before),
+        ),
+    )
     jobs = [_record(row) for row in rows[:limit]]
     return Page(jobs, cursors.after(jobs[-1].id) if len(rows) > limit else None)
 
