@@ -14,7 +14,6 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +21,13 @@ from sqlalchemy import text
 
 from common import accounts, audit, database, jobs, ledger, partners
 from common.database import Database
-from common.identifiers import new_id
 from common.jobs import NewJob, Result
 from common.partners import Mode
-from common.placements import Placement
 from deploy.servers import Postgres
 from tests import bulk, damages
 from tests.bench import arguments
 from tests.bench.processes import cpu_seconds
+from tests.bench.usual import usual_job
 
 WRITERS = 2
 WINDOW_SECONDS = 4.0
@@ -150,22 +148,7 @@ def _owner(opened: Database, number: int) -> Callable[[], NewJob]:
         ledger.top_up(connection, account_id=account, amount=10**6, reference="bench", by="bench")
 
     def make() -> NewJob:
-        return NewJob(
-            id=new_id(),
-            account_id=account,
-            partner_id=partner.id,
-            mode=Mode.LIVE,
-            lane="stamp.partner.0",
-            ticket=1,
-            placements=[Placement()],
-            external_reference=None,
-            metadata={},
-            document_name="letter.pdf",
-            document_bytes=355_000,
-            document_sha256=bytes(32),
-            accepted_at=datetime.now(UTC),
-            receipt="r" * 570,
-        )
+        return usual_job(account, partner.id)
 
     return make
 

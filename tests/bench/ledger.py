@@ -13,7 +13,6 @@ import multiprocessing
 import tempfile
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from statistics import median
@@ -24,12 +23,12 @@ from sqlalchemy import text
 from common import accounts, database, jobs, ledger, partners
 from common.database import Database
 from common.identifiers import new_id
-from common.jobs import Claim, NewJob, Result
+from common.jobs import Claim, Result
 from common.partners import Mode
-from common.placements import Placement
 from deploy.servers import embedded_postgres
 from tests.bench import arguments
 from tests.bench.processes import cpu_seconds
+from tests.bench.usual import usual_job
 
 STAMPS = 10_000_000
 WARM_UP = 50
@@ -67,22 +66,7 @@ def make_owner(db: Database) -> Owner:
 
 def accept(db: Database, owner: Owner) -> UUID:
     """Accept one job in a transaction of its own."""
-    job = NewJob(
-        id=new_id(),
-        account_id=owner.account_id,
-        partner_id=owner.partner_id,
-        mode=Mode.LIVE,
-        lane="bench",
-        ticket=1,
-        placements=[Placement()],
-        external_reference=None,
-        metadata={},
-        document_name="letter.pdf",
-        document_bytes=9,
-        document_sha256=b"d" * 32,
-        accepted_at=datetime.now(UTC),
-        receipt="a receipt",
-    )
+    job = usual_job(owner.account_id, owner.partner_id)
     with db.transaction() as connection:
         jobs.accept(connection, [job], publish_after_seconds=3600)
     return job.id

@@ -17,7 +17,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from multiprocessing.pool import Pool
 from pathlib import Path
 from typing import Any
@@ -27,15 +26,13 @@ from sqlalchemy import Connection, text
 
 from common import accounts, audit, database, jobs, ledger, partners
 from common.database import Database
-from common.identifiers import new_id
-from common.jobs import NewJob
 from common.partners import Mode
-from common.placements import Placement
 from common.serials import Supply, importing, stock
 from common.serials.stock import Place
 from deploy.servers import Postgres
 from tests.bench import arguments
 from tests.bench.processes import cpu_seconds, peak_memory
+from tests.bench.usual import usual_job
 
 CONNECTIONS = 8
 WENT_OUT = 100_000
@@ -59,26 +56,6 @@ class Timed(Supply):
         return reserved
 
 
-def new_job(account_id: UUID, partner_id: UUID) -> NewJob:
-    """Return a job with the facts of a usual one."""
-    return NewJob(
-        id=new_id(),
-        account_id=account_id,
-        partner_id=partner_id,
-        mode=Mode.LIVE,
-        lane="bench",
-        ticket=1,
-        placements=[Placement()],
-        external_reference=None,
-        metadata={},
-        document_name="letter.pdf",
-        document_bytes=355_000,
-        document_sha256=bytes(32),
-        accepted_at=datetime.now(UTC),
-        receipt="r" * 400,
-    )
-
-
 def accept_for(work: tuple[str, UUID, UUID, str, bool, float]) -> tuple[int, list[float]]:
     """Accept jobs one after the other for some seconds; returns how many, and each reservation's time."""
     url, account_id, partner_id, source, forgets, seconds = work
@@ -92,7 +69,7 @@ def accept_for(work: tuple[str, UUID, UUID, str, bool, float]) -> tuple[int, lis
             with db.transaction() as connection:
                 (given,) = jobs.accept(
                     connection,
-                    [new_job(account_id, partner_id)],
+                    [usual_job(account_id, partner_id)],
                     publish_after_seconds=3600,
                     supply=supply,
                 )
