@@ -28,20 +28,23 @@ _SETBACK = """
     returning job_id"""
 _VOUCHER_BATCH = """
     insert into voucher_batches (reference, partner_id, mode, stamps, count, by)
-    select 'order', partner_id, mode, 2, 3, 'x' from jobs where id = :id"""
+    select cast(id as text), partner_id, mode, 2, 3, 'x' from jobs where id = :id"""
 _VOUCHER = """
     with account as (insert into accounts (id, kind, partner_id, mode)
         select uuidv7(), 'voucher', partner_id, mode from jobs where id = :id returning id)
     insert into vouchers (account_id, digest, reference)
-    select id, sha256('x'), 'order' from account"""
-_ANY_VOUCHER = "(select account_id from vouchers)"
-_OF_VOUCHER = f" where id = {_ANY_VOUCHER} returning id"
+    select id, sha256(convert_to(cast(:id as text), 'UTF8')), cast(:id as text) from account"""
+_OF_BATCH = " where reference = cast(:id as text)"
+_ITS_VOUCHER = f"(select account_id from vouchers{_OF_BATCH})"
+_OF_VOUCHER = f" where id = {_ITS_VOUCHER} returning id"
 _BATCH = """
     with batch as (insert into batches (id, account_id, partner_id, mode, total, look_at)
         select uuidv7(), account_id, partner_id, mode, {total}, now() from jobs where id = :id
         returning id)
     update jobs set batch_id = batch.id from batch where jobs.id = :id returning batch.id"""
-_BATCH_FINISHED = "update batches set finished_at = now(), look_at = null returning id"
+_ITS_BATCH = "(select batch_id from jobs where id = :id)"
+_BATCH_FINISHED = f"""
+    update batches set finished_at = now(), look_at = null where id = {_ITS_BATCH} returning id"""
 
 
 @dataclass(frozen=True)
@@ -192,7 +195,12 @@ DAMAGES: dict[str, tuple[Damage, ...]] = {
     ),
     "every voucher has an account, of its batch's partner and mode, and every such account one": (
         _d("queued", _VOUCHER_BATCH, _VOUCHER, "update accounts set mode = 'test'" + _OF_VOUCHER),
-        _d("queued", _VOUCHER_BATCH, _VOUCHER, "delete from vouchers returning account_id"),
+        _d(
+            "queued",
+            _VOUCHER_BATCH,
+            _VOUCHER,
+            f"delete from vouchers{_OF_BATCH} returning account_id",
+        ),
     ),
     "a batch has as many vouchers as were issued": (
         _d("queued", _VOUCHER_BATCH + " returning reference"),
@@ -205,8 +213,8 @@ DAMAGES: dict[str, tuple[Damage, ...]] = {
             "queued",
             _VOUCHER_BATCH,
             _VOUCHER,
-            "update vouchers set voided_at = now() - interval '99 years'",
-            f"update ledger_entries set account_id = {_ANY_VOUCHER}"
+            f"update vouchers set voided_at = now() - interval '99 years'{_OF_BATCH}",
+            f"update ledger_entries set account_id = {_ITS_VOUCHER}"
             " where job_id = :id and kind = 'hold' returning account_id",
         ),
     ),
@@ -215,7 +223,7 @@ DAMAGES: dict[str, tuple[Damage, ...]] = {
         _d(
             "queued",
             _BATCH.format(total=1),
-            f"update batches set account_id = {_ANOTHER_ACCOUNT} returning id",
+            f"update batches set account_id = {_ANOTHER_ACCOUNT} where id = {_ITS_BATCH} returning id",
         ),
     ),
     "a batch is finished once all its jobs have ended, and told of exactly then": (

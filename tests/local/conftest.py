@@ -49,6 +49,13 @@ class Running:
 Start = Callable[..., Running]
 
 
+@pytest.fixture(autouse=True)
+def nothing_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take away what the stack of other tests has set in this process: a person's shell has none of it."""
+    for name in [name for name in os.environ if name.startswith("STAMPEDE_")]:
+        monkeypatch.delenv(name)
+
+
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
     """Start copies; whatever is still running at the end of the test is ended."""
