@@ -1,13 +1,11 @@
 """`/v1/batches`: many documents in one call, all accepted or none; how a batch stands, and its jobs."""
 
-from uuid import UUID
-
 from flask import Blueprint, Response
 
 from common import batches
 from common.batches import Batch
 from common.jobs import records
-from common.problems import DOCUMENT_PROBLEMS, Code, ProblemError
+from common.problems import DOCUMENT_PROBLEMS, Code
 from web import once
 from web.answers import json_answer, page_answer, with_validator
 from web.api import queries, submitting_batches
@@ -153,9 +151,6 @@ def list_jobs(batch_id: str) -> Response:
 def _own(batch_id: str) -> Batch:
     """Return the caller's batch of this id; an id that is none is not found either."""
     asking = caller()
-    try:
-        wanted = UUID(batch_id)
-    except ValueError as error:
-        raise ProblemError(Code.NOT_FOUND) from error
+    wanted = queries.id_of(batch_id)
     with parts().database.transaction() as connection:
         return batches.show_own(connection, account_id=asking.account_id, batch_id=wanted)

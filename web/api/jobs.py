@@ -2,7 +2,6 @@
 
 from io import BytesIO
 from typing import Annotated
-from uuid import UUID
 
 import orjson
 from flask import Blueprint, Response, send_file
@@ -181,7 +180,7 @@ def show(job_id: str) -> Response:
 def cancel(job_id: str) -> Response:
     """Cancel a job that is still queued."""
     asking = caller(vouchers=True)
-    wanted = _id(job_id)
+    wanted = queries.id_of(job_id)
     changes: list[tuple[JobRecord, Changed]] = []
 
     def work(connection: Connection) -> Answer:
@@ -290,11 +289,6 @@ def _own(job_id: str) -> JobRecord:
     """Return the caller's job of this id; an id that is none is not found either."""
     asking = caller(vouchers=True)
     with parts().database.transaction() as connection:
-        return records.show_own(connection, account_id=asking.account_id, job_id=_id(job_id))
-
-
-def _id(job_id: str) -> UUID:
-    try:
-        return UUID(job_id)
-    except ValueError as error:
-        raise ProblemError(Code.NOT_FOUND) from error
+        return records.show_own(
+            connection, account_id=asking.account_id, job_id=queries.id_of(job_id)
+        )

@@ -1,6 +1,7 @@
-"""Queries: an address's parameters read into a model, and the part of a list that they ask for."""
+"""What an address asks for: an id within its path, and the part of a list in its query."""
 
 from typing import Annotated, TypeVar
+from uuid import UUID
 
 from flask import request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -38,3 +39,15 @@ def read(model: type[Query]) -> Query:
         if any(e["loc"] == ("cursor",) for e in error.errors()):
             raise ProblemError(Code.CURSOR_INVALID) from error
         raise field_problem(error) from error
+
+
+def id_of(part: str) -> UUID:
+    """Return the id that a part of the path is.
+
+    Raises:
+        ProblemError: `not_found`: what is no id is the id of nothing.
+    """
+    try:
+        return UUID(part)
+    except ValueError as error:
+        raise ProblemError(Code.NOT_FOUND) from error

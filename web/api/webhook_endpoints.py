@@ -14,7 +14,7 @@ from common.problems import Code, ProblemError
 from common.webhook_endpoints import Endpoint
 from web import once
 from web.answers import JSON, json_answer
-from web.api import bodies
+from web.api import bodies, queries
 from web.api.fields import Line
 from web.api.representations import rfc3339
 from web.callers import caller
@@ -131,10 +131,7 @@ def list_endpoints() -> Response:
 def delete(endpoint_id: str) -> Response:
     """Delete one of the caller's endpoints."""
     asking = caller()
-    try:
-        wanted = UUID(endpoint_id)
-    except ValueError as error:
-        raise ProblemError(Code.NOT_FOUND) from error
+    wanted = queries.id_of(endpoint_id)
     with parts().database.transaction() as connection:
         if not webhook_endpoints.delete(connection, asking, wanted):
             raise ProblemError(Code.NOT_FOUND)
