@@ -6,7 +6,7 @@ one partner's flood shares at most both lanes with a few others. The Celery task
 
 import hashlib
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 from uuid import UUID
@@ -99,7 +99,16 @@ def publish_stamp(app: LanesApp, job_id: UUID, lane: str) -> None:
     Raises:
         kombu.exceptions.OperationalError: the broker cannot be reached.
     """
-    _send(app, STAMP_TASK, job_id, lane)
+    publish_stamps(app, [job_id], lane)
+
+
+def publish_stamps(app: LanesApp, job_ids: Sequence[UUID], lane: str) -> None:
+    """Send jobs of one lane in one message, which has the id of the first; one worker takes them all.
+
+    Raises:
+        kombu.exceptions.OperationalError: the broker cannot be reached.
+    """
+    _send(app, STAMP_TASK, job_ids, lane)
 
 
 def publish_deliveries(app: LanesApp, delivery_ids: Iterable[UUID]) -> None:
@@ -109,7 +118,7 @@ def publish_deliveries(app: LanesApp, delivery_ids: Iterable[UUID]) -> None:
     """
     with suppress(Exception):
         for delivery_id in delivery_ids:
-            _send(app, DELIVER_TASK, delivery_id, WEBHOOK_LANE)
+            _send(app, DELIVER_TASK, [delivery_id], WEBHOOK_LANE)
 
 
 def publish_question(
@@ -120,7 +129,7 @@ def publish_question(
     Raises:
         kombu.exceptions.OperationalError: the broker cannot be reached.
     """
-    _send(app, task, question_id, CHECK_LANE, expires=expires_seconds)
+    _send(app, task, [question_id], CHECK_LANE, expires=expires_seconds)
 
 
 def waiting(app: LanesApp, lane: str) -> int:
@@ -138,11 +147,16 @@ def waiting(app: LanesApp, lane: str) -> int:
         return int(declared.message_count)
 
 
-def _send(app: LanesApp, task: str, item: UUID, lane: str, **options: Any) -> None:
+def _send(app: LanesApp, task: str, items: Sequence[UUID], lane: str, **options: Any) -> None:
     if not app.breaker.take_turn():
         raise OperationalError("the broker did not answer a moment ago")
     # No retry here: whoever waits for an answer is not held up, and the relay sends it later.
     with app.breaker.watch(Exception):
         app.send_task(
-            task, args=(str(item),), task_id=str(item), queue=lane, retry=False, **options
+            task,
+            args=tuple(map(str, items)),
+            task_id=str(items[0]),
+            queue=lane,
+            retry=False,
+            **options,
         )
