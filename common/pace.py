@@ -10,7 +10,7 @@ the same, clients are told that the position is not known, and upkeep counts ane
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
@@ -25,7 +25,8 @@ T = TypeVar("T")
 # How much of a new measurement goes into the running mean.
 _SMOOTHING = 0.1
 
-# KEYS: the candidate lanes. Enters the shorter one and returns its index, the ticket, its numbers.
+# KEYS: the candidate lanes. ARGV: how many jobs. They enter the shortest; returns its index, the last
+# ticket, its numbers.
 _ENTER = """
 local best, shortest = 1, nil
 for index, key in ipairs(KEYS) do
@@ -33,35 +34,43 @@ for index, key in ipairs(KEYS) do
   local waiting = (tonumber(counts[1]) or 0) - (tonumber(counts[2]) or 0)
   if shortest == nil or waiting < shortest then best, shortest = index, waiting end
 end
-local ticket = redis.call('HINCRBY', KEYS[best], 'accepted', 1)
-local numbers = redis.call('HMGET', KEYS[best], 'served', 'interval_us', 'service_us', 'last_us')
-return {best - 1, ticket, numbers[1], numbers[2], numbers[3], numbers[4]}
+local ticket = redis.call('HINCRBY', KEYS[best], 'accepted', ARGV[1])
+if shortest <= 0 then
+  local clock = redis.call('TIME')
+  redis.call('HSET', KEYS[best], 'since_us', clock[1] .. string.format('%06d', clock[2]))
+end
+local numbers = redis.call('HMGET', KEYS[best], 'served', 'interval_us', 'service_us')
+return {best - 1, ticket, numbers[1], numbers[2], numbers[3]}
 """
 
-# A job left the queue. ARGV: smoothing, 1 when it was taken up for stamping (0: cancelled).
-_LEAVE = """
+# A worker took jobs up, or stamped some. ARGV: smoothing, how many were taken up, microseconds that the
+# newest of them had waited ('' when not known), then the microseconds of each stamping.
+_PROGRESS = """
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
-local served = redis.call('HINCRBY', KEYS[1], 'served', 1)
-if ARGV[2] == '0' then return served end
-local before = redis.call('HMGET', KEYS[1], 'accepted', 'interval_us', 'last_us', 'backlogged')
-local waiting = (tonumber(before[1]) or 0) - served
-if before[3] and before[4] == '1' then
-  local interval = now - tonumber(before[3])
-  local mean = tonumber(before[2])
-  if mean then interval = mean + (interval - mean) * tonumber(ARGV[1]) end
-  redis.call('HSET', KEYS[1], 'interval_us', math.floor(interval))
+local taken = tonumber(ARGV[2])
+if taken > 0 then
+  local served = redis.call('HINCRBY', KEYS[1], 'served', taken)
+  local before = redis.call('HMGET', KEYS[1], 'accepted', 'interval_us', 'last_us', 'backlogged')
+  local waiting = (tonumber(before[1]) or 0) - served
+  if before[3] and before[4] == '1' then
+    local interval = (now - tonumber(before[3])) / taken
+    local mean = tonumber(before[2])
+    if mean then interval = mean + (interval - mean) * (1 - (1 - ARGV[1]) ^ taken) end
+    redis.call('HSET', KEYS[1], 'interval_us', math.floor(interval))
+  end
+  redis.call('HSET', KEYS[1], 'last_us', string.format('%.0f', now),
+             'backlogged', waiting > 0 and '1' or '0')
+  if ARGV[3] ~= '' then redis.call('HSET', KEYS[1], 'waited_us', ARGV[3]) end
 end
-redis.call('HSET', KEYS[1], 'last_us', string.format('%.0f', now),
-           'backlogged', waiting > 0 and '1' or '0')
-return served
-"""
-
-_SERVICE = """
-local mean = tonumber(redis.call('HGET', KEYS[1], 'service_us'))
-local took = tonumber(ARGV[2])
-if mean then took = mean + (took - mean) * tonumber(ARGV[1]) end
-redis.call('HSET', KEYS[1], 'service_us', math.floor(took))
+if #ARGV > 3 then
+  local mean = tonumber(redis.call('HGET', KEYS[1], 'service_us'))
+  for index = 4, #ARGV do
+    local took = tonumber(ARGV[index])
+    if mean then mean = mean + (took - mean) * ARGV[1] else mean = took end
+  end
+  redis.call('HSET', KEYS[1], 'service_us', math.floor(mean))
+end
 """
 
 # ARGV: queued jobs and the highest ticket, both counted in the database before this call.
@@ -98,6 +107,8 @@ class LanePace:
     served: int
     interval_us: int | None
     service_us: int | None
+    # Age of the oldest job that waits, in seconds; 0 when none does, None when nothing tells.
+    oldest_seconds: float | None = None
 
     @property
     def waiting(self) -> int:
@@ -149,56 +160,71 @@ class Pace:
             retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
         )
         self._breaker = Breaker(time.monotonic, _PAUSES)
-        self._enter = self._client.register_script(_ENTER)
-        self._leave = self._client.register_script(_LEAVE)
-        self._service = self._client.register_script(_SERVICE)
+        self._entering = self._client.register_script(_ENTER)
+        self._progressing = self._client.register_script(_PROGRESS)
         self._recount = self._client.register_script(_RECOUNT)
 
     def enter(self, lanes: tuple[str, ...]) -> Entry:
         """Give a ticket in the shortest of these lanes; without Valkey the first, with no ticket."""
-        answer = self._ask(
-            lambda: cast(list[Any], self._enter(keys=[_key(lane) for lane in lanes]))
-        )
-        if answer is None:
-            return Entry(lanes[0], None, UNKNOWN)
-        index, ticket, served, interval, service, _last = answer
-        pace = LanePace(ticket, int(served or 0), _whole(interval), _whole(service))
-        return Entry(lanes[index], ticket, pace.wait(ticket))
+        return self._enter(lanes, 1)[0]
 
     def enter_several(self, lane: str, count: int) -> list[Entry]:
         """Give so many tickets of one lane, one behind the other; without Valkey none."""
-        answer = self._ask(lambda: self._tickets(lane, count))
+        return self._enter((lane,), count)
+
+    def _enter(self, lanes: tuple[str, ...], count: int) -> list[Entry]:
+        answer = self._ask(
+            lambda: cast(
+                list[Any], self._entering(keys=[_key(lane) for lane in lanes], args=[count])
+            )
+        )
         if answer is None:
-            return [Entry(lane, None, UNKNOWN)] * count
-        last, (served, interval, service) = answer
+            return [Entry(lanes[0], None, UNKNOWN)] * count
+        index, last, served, interval, service = answer
         pace = LanePace(last, int(served or 0), _whole(interval), _whole(service))
         return [
-            Entry(lane, ticket, pace.wait(ticket)) for ticket in range(last - count + 1, last + 1)
+            Entry(lanes[index], ticket, pace.wait(ticket))
+            for ticket in range(last - count + 1, last + 1)
         ]
 
-    def withdraw(self, lane: str, count: int) -> None:
-        """Note that so many tickets of a lane came to nothing."""
+    def withdraw(self, lane: str, count: int = 1) -> None:
+        """Note that so many tickets of a lane came to nothing: refused, cancelled, or held up."""
         self._ask(lambda: self._client.hincrby(_key(lane), "served", count))
 
-    def leave(self, lane: str, *, taken_up: bool) -> None:
-        """Note that a job left the lane's queue, for a worker or because it was cancelled."""
-        self._ask(lambda: self._leave(keys=[_key(lane)], args=[_SMOOTHING, int(taken_up)]))
+    def progress(
+        self,
+        lane: str,
+        *,
+        taken_up: int,
+        waited_seconds: float | None,
+        service_seconds: Sequence[float],
+    ) -> None:
+        """Note all that a worker has to say of a lane's jobs since its last word, in one call.
 
-    def served_in(self, lane: str, *, seconds: float) -> None:
-        """Note how long one job took from its claim to its finish."""
-        microseconds = round(seconds * 1_000_000)
-        self._ask(lambda: self._service(keys=[_key(lane)], args=[_SMOOTHING, microseconds]))
+        Args:
+            lane: where they waited.
+            taken_up: how many were claimed for the first time.
+            waited_seconds: how long the newest of them had waited since its acceptance.
+            service_seconds: how long each stamping took from its claim to its finish.
+        """
+        waited = "" if waited_seconds is None else _microseconds(waited_seconds)
+        took = map(_microseconds, service_seconds)
+        self._ask(
+            lambda: self._progressing(keys=[_key(lane)], args=[_SMOOTHING, taken_up, waited, *took])
+        )
 
     def lane(self, lane: str) -> LanePace | None:
         """Return a lane's numbers, or None when Valkey is away."""
-        numbers = self._ask(lambda: cast(Mapping[str, str], self._client.hgetall(_key(lane))))
-        if numbers is None:
+        answer = self._ask(lambda: self._numbers(lane))
+        if answer is None:
             return None
+        now, numbers = answer
         return LanePace(
             int(numbers.get("accepted", 0)),
             int(numbers.get("served", 0)),
             _whole(numbers.get("interval_us")),
             _whole(numbers.get("service_us")),
+            _oldest(numbers, now),
         )
 
     def wait(self, lane: str, ticket: int | None) -> Wait:
@@ -228,12 +254,13 @@ class Pace:
         """Say whether Valkey answers now."""
         return bool(self._ask(self._client.ping))
 
-    def _tickets(self, lane: str, count: int) -> Any:
-        """Return the last of so many tickets, and the lane's numbers."""
-        with self._client.pipeline() as both:
-            both.hincrby(_key(lane), "accepted", count)
-            both.hmget(_key(lane), "served", "interval_us", "service_us")
-            return both.execute()
+    def _numbers(self, lane: str) -> tuple[float, Mapping[str, str]]:
+        """Return Valkey's time in seconds, and what it holds of a lane."""
+        with self._client.pipeline(transaction=False) as both:
+            both.time()
+            both.hgetall(_key(lane))
+            (seconds, microseconds), numbers = both.execute()
+        return seconds + microseconds / 1_000_000, numbers
 
     def _ask(self, question: Callable[[], T]) -> T | None:
         """Return Valkey's answer, or None when it is away or was so a moment ago."""
@@ -253,6 +280,27 @@ def connect(settings: Settings) -> Pace:
 
 def _key(lane: str) -> str:
     return f"pace:{lane}"
+
+
+def _oldest(numbers: Mapping[str, str], now: float) -> float | None:
+    """Return the age of a lane's oldest waiting job in seconds.
+
+    A lane is first-in, first-out: the oldest has waited as long as the newest taken had, and the time
+    since that was taken; never longer than the lane has had anything in it.
+    """
+    if int(numbers.get("accepted", 0)) <= int(numbers.get("served", 0)):
+        return 0.0
+    ages = []
+    if "since_us" in numbers:
+        ages.append(now - int(numbers["since_us"]) / 1_000_000)
+    if "waited_us" in numbers and "last_us" in numbers:
+        waited = int(numbers["waited_us"]) / 1_000_000
+        ages.append(waited + now - int(numbers["last_us"]) / 1_000_000)
+    return max(0.0, min(ages)) if ages else None
+
+
+def _microseconds(seconds: float) -> int:
+    return round(seconds * 1_000_000)
 
 
 def _whole(value: str | None) -> int | None:

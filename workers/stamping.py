@@ -128,7 +128,9 @@ class Stamper:
             log.info("nothing to claim")
             return
         if claim.attempt == 1:
-            self._pace.leave(claim.lane, taken_up=True)
+            self._pace.progress(
+                claim.lane, taken_up=1, waited_seconds=claim.waited_seconds, service_seconds=()
+            )
         log.info("claimed", attempt=claim.attempt)
         started = time.perf_counter()
         until = began + self._settings.soft_limit_seconds * WHOLE_PATIENCE
@@ -142,7 +144,7 @@ class Stamper:
             raise AttemptEndedError(faults.reason_of(error)) from None
         seconds = time.perf_counter() - started
         STAMPING.observe(seconds)
-        self._pace.served_in(claim.lane, seconds=seconds)
+        self._pace.progress(claim.lane, taken_up=0, waited_seconds=None, service_seconds=(seconds,))
         # Now nobody waits for it.
         self._sealer.refresh_ahead()
 

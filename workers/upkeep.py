@@ -204,7 +204,7 @@ class Caretaker:
         except Exception:
             for entry in entered:
                 if entry.ticket is not None:
-                    self._pace.leave(entry.lane, taken_up=False)
+                    self._pace.withdraw(entry.lane)
             raise
 
     def watch_stock(self) -> bool:

@@ -48,7 +48,8 @@ def claim(
             " and (not_before is null or not_before <= now()"
             " or not_before > now() + make_interval(secs => :longest))"
             " returning id, account_id, partner_id, mode, attempt, lane, placements, document_sha256,"
-            " external_reference, " + serials.OF_JOB
+            " external_reference, extract(epoch from now() - accepted_at)::float8 as waited_seconds, "
+            + serials.OF_JOB
         ),
         {
             "id": job_id,
@@ -72,6 +73,7 @@ def claim(
         ],
         document_sha256=row.document_sha256,
         external_reference=row.external_reference,
+        waited_seconds=row.waited_seconds,
     )
 
 

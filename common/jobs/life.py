@@ -90,6 +90,8 @@ class Claim:
     stamps: Sequence[ReservedStamp]
     document_sha256: bytes
     external_reference: str | None
+    # Since the acceptance, by the database's clock.
+    waited_seconds: float
 
     @property
     def serials(self) -> list[str]:

@@ -34,7 +34,7 @@ def test_a_broker_that_dies_is_noticed_at_once_and_used_again_when_it_is_back(
     assert pace.enter(("one", "two")).ticket is None
     assert pace.lane("one") is None
     assert not pace.answers()
-    pace.leave("one", taken_up=True)
+    pace.progress("one", taken_up=1, waited_seconds=0.1, service_seconds=())
     with pytest.raises(OperationalError):
         lanes.publish_stamp(celery, uuid4(), lanes.BULK_LANE)
     lanes.publish_deliveries(celery, [uuid4()])
@@ -50,10 +50,29 @@ def test_the_shorter_lane_is_entered_and_the_measured_pace_is_told(valkey: Valke
     entered = [pace.enter(("one", "two")).lane for _ in range(4)]
     assert sorted(entered) == ["one", "one", "two", "two"]
     for _ in range(2):
-        pace.leave("one", taken_up=True)
-    pace.served_in("one", seconds=0.5)
+        pace.progress("one", taken_up=1, waited_seconds=0.1, service_seconds=())
+    pace.progress("one", taken_up=0, waited_seconds=None, service_seconds=(0.5,))
     numbers = pace.lane("one")
     assert numbers is not None
     assert (numbers.waiting, numbers.service_us) == (0, 500_000)
     assert numbers.interval_us is not None, "the second left while it had been waiting"
     assert pace.enter(("one",)).wait.seconds_left is not None
+
+
+def test_the_oldest_has_waited_as_long_as_the_newest_taken_and_since(valkey: Valkey) -> None:
+    pace = Pace(valkey.url)
+    pace.enter_several("one", 3)
+    pace.progress("one", taken_up=1, waited_seconds=0.0, service_seconds=())
+    numbers = pace.lane("one")
+    assert numbers is not None
+    assert numbers.oldest_seconds is not None
+    assert 0 <= numbers.oldest_seconds < 30
+    pace.progress("one", taken_up=2, waited_seconds=40.0, service_seconds=())
+    numbers = pace.lane("one")
+    assert numbers is not None
+    assert numbers.oldest_seconds == 0, "nothing waits"
+    pace.enter(("one",))
+    numbers = pace.lane("one")
+    assert numbers is not None
+    assert numbers.oldest_seconds is not None
+    assert numbers.oldest_seconds < 30, "the lane was empty a moment ago"

@@ -545,6 +545,7 @@ def test_any_order_of_events_leaves_the_books_balanced(
                 stamps=[],
                 document_sha256=b"",
                 external_reference=None,
+                waited_seconds=0.0,
             )
 
         @rule(taken=claimed)

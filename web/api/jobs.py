@@ -199,7 +199,7 @@ def cancel(job_id: str) -> Response:
         log.info("cancelled", job_id=str(job.id))
         # One that never had a ticket, such as one that waited for serials, was never counted.
         if job.started_at is None and job.ticket is not None:
-            parts().pace.leave(job.lane, taken_up=False)
+            parts().pace.withdraw(job.lane)
         lanes.publish_deliveries(parts().celery, changed.deliveries)
     return once.response(answer, replay=replay)
 

@@ -78,7 +78,7 @@ def _accept(
         return answer, True
     if waiting:
         # It is in no lane yet: upkeep sends it there when it has its serials.
-        shared.pace.leave(entry.lane, taken_up=False)
+        shared.pace.withdraw(entry.lane)
         _count(caller, entry)
         log.warning("accepted, and waits for serials", mode=caller.mode)
         return answer, False
@@ -147,7 +147,7 @@ def _undo(stored: str, entry: Entry) -> None:
     """Remove what a refused submission left behind; only after a certain rollback."""
     with suppress(Exception):
         parts().documents.delete(stored)
-    parts().pace.leave(entry.lane, taken_up=False)
+    parts().pace.withdraw(entry.lane)
 
 
 def unknown(what: str, address: str, made: UUID, keyed: Keyed | None) -> ProblemError:
