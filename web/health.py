@@ -11,7 +11,6 @@ from prometheus_client.registry import Collector
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
-from common import lanes
 from common.partners import Mode
 from common.serials import stock
 from web.answers import json_answer
@@ -68,18 +67,21 @@ class Queue(Collector):
         waiting = GaugeMetricFamily(
             "stampede_lane_waiting", "Jobs waiting in a lane", labels=["lane"]
         )
-        interval = GaugeMetricFamily(
-            "stampede_lane_interval_seconds",
-            "Measured seconds between two jobs taken up while others wait",
+        per_second = GaugeMetricFamily(
+            "stampede_lane_jobs_per_second",
+            "Jobs that leave a lane per second as long as some wait, as measured",
             labels=["lane"],
         )
-        for lane in lanes.STAMP_LANES:
-            pace = parts().pace.lane(lane)
-            if pace is None:
-                break
+        oldest = GaugeMetricFamily(
+            "stampede_lane_oldest_seconds", "Age of the oldest job that waits", labels=["lane"]
+        )
+        for lane, pace in (parts().pace.lanes() or {}).items():
             waiting.add_metric([lane], pace.waiting)
-            if pace.interval_us is not None:
-                interval.add_metric([lane], pace.interval_us / 1_000_000)
+            if pace.per_second is not None:
+                per_second.add_metric([lane], pace.per_second)
+            if pace.oldest_seconds is not None:
+                oldest.add_metric([lane], pace.oldest_seconds)
+        measured = (waiting, per_second, oldest)
         backlog = GaugeMetricFamily(
             "stampede_backlog", "Unfinished work in the database", labels=["what"]
         )
@@ -102,11 +104,11 @@ class Queue(Collector):
                 )
         except SQLAlchemyError:
             # What the processes count themselves is asked for most when something is away.
-            yield from (waiting, interval)
+            yield from measured
             return
         for what, count in counted._mapping.items():
             backlog.add_metric([what], count)
-        yield from (waiting, interval, backlog)
+        yield from (*measured, backlog)
         if level is not None:
             in_stock = GaugeMetricFamily(
                 "stampede_serial_stock", "Imported serials that no job has yet", labels=["mode"]
