@@ -121,15 +121,17 @@ return {{whole(now), redis.call('HGETALL', KEYS[1]),
         redis.call('ZCOUNT', KEYS[2], whole(now - {_HANDS_SECONDS * MICRO}), '+inf'), lanes}}
 """
 
-# ARGV: jobs that wait, the highest ticket, and for how many microseconds the oldest has; all counted in the
-# database before this call. The place of a ticket may only move forward.
+# ARGV: jobs that wait and the highest ticket, as the database has them; how many waited by these numbers
+# when it was asked ('': as many as now); for how many microseconds the oldest job waits. What has moved
+# since is kept.
 RECOUNT = f"""{_NOW}
 local counts = redis.call('HMGET', KEYS[1], 'accepted', 'served')
-local accepted = math.max(tonumber(counts[1]) or 0, tonumber(ARGV[2]))
-if (tonumber(counts[1]) or 0) <= (tonumber(counts[2]) or 0) then
-  redis.call('HSET', KEYS[1], 'since_us', whole(now - ARGV[3]))
-end
-redis.call('HSET', KEYS[1], 'accepted', whole(accepted), 'served', whole(accepted - ARGV[1]))
+local accepted, served = tonumber(counts[1]) or 0, tonumber(counts[2]) or 0
+local waiting = tonumber(ARGV[1])
+if ARGV[3] ~= '' then waiting = math.max(0, waiting + (accepted - served) - ARGV[3]) end
+if accepted <= served then redis.call('HSET', KEYS[1], 'since_us', whole(now - ARGV[4])) end
+accepted = math.max(accepted, tonumber(ARGV[2]))
+redis.call('HSET', KEYS[1], 'accepted', whole(accepted), 'served', whole(accepted - waiting))
 """
 
 

@@ -188,10 +188,25 @@ class Pace:
         return replace(seen, served=int(served or 0)).wait(ticket)
 
     def recount(
-        self, lane: str, *, queued: int, highest_ticket: int, oldest_seconds: float = 0.0
+        self,
+        lane: str,
+        *,
+        queued: int,
+        highest_ticket: int,
+        seen: LanePace | None = None,
+        oldest_seconds: float = 0.0,
     ) -> None:
-        """Set the counters right from what the database counted."""
-        arguments = [queued, highest_ticket, _microseconds(oldest_seconds)]
+        """Set the counters right from what the database counted.
+
+        Args:
+            lane: which.
+            queued: its jobs with a ticket that nobody has taken up yet.
+            highest_ticket: among them.
+            seen: its numbers when the database was asked; what has moved since is kept.
+            oldest_seconds: for how long the oldest of them has waited.
+        """
+        seen_waiting = "" if seen is None else seen.accepted - seen.served
+        arguments = [queued, highest_ticket, seen_waiting, _microseconds(oldest_seconds)]
         self._ask(lambda: self._recounting(keys=[_key(lane)], args=arguments))
 
     def is_new(self) -> bool:
