@@ -68,10 +68,14 @@ class Counts:
         if waiting_since is not None:
             usual = busy / made if made else 1 / guess if guess else 0.0
             busy += max(0.0, now - max(self.last or 0.0, waiting_since) - usual)
-        if guess is not None and busy < WINDOW_SECONDS:
-            weight = GUESS_SECONDS * (1 - busy / WINDOW_SECONDS)
-            return (taken + guess * weight) / (busy + weight)
-        return taken / busy if busy and taken else guess
+        if guess is None:
+            return taken / busy if busy and taken else None
+        weight = GUESS_SECONDS * max(0.0, 1 - busy / WINDOW_SECONDS)
+        measured = (taken + guess * weight) / (busy + weight) if busy + weight else guess
+        # Jobs that wait for a moment beside idle hands are taken faster than those of a queue: the first
+        # wait when all work is old, and so about to end.
+        lasting = 0.0 if waiting_since is None else min(1.0, (now - waiting_since) / WINDOW_SECONDS)
+        return lasting * measured + (1 - lasting) * min(measured, guess)
 
     def _since(self) -> Mark:
         """Return the newest mark that is long enough ago."""

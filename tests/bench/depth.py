@@ -42,6 +42,7 @@ from web.app import create_app
 from workers.upkeep import Caretaker
 
 FEW = 10
+_AT_ONCE = 90_000
 GROUP = 16
 LETTER = sample_letter()
 _QUEUED = """select lane, count(*) as queued, max(ticket) as highest from jobs
@@ -51,7 +52,7 @@ _FILL = (
     "set local session_replication_role = replica",
     "set local synchronous_commit = off",
     "set local statement_timeout = 0",
-    """insert into jobs (id, account_id, partner_id, mode, state, lane, ticket, attempt, publish_at,
+    """with made as (insert into jobs (id, account_id, partner_id, mode, state, lane, ticket, attempt, publish_at,
            publications, placements, metadata, document_name, document_bytes, document_sha256,
            result_key, result_bytes, result_sha256, specimen, signature_level, receipt, accepted_at,
            started_at, finished_at)
@@ -66,10 +67,10 @@ _FILL = (
            case when n <= :stamped then true end, case when n <= :stamped then 'B-B' end,
            repeat(md5(n::text), 18), now() - interval '1 hour' + interval '1 hour' * n / :jobs,
            case when n <= :stamped then now() end, case when n <= :stamped then now() end
-       from generate_series(1, :jobs) n""",
-    """insert into serials (serial, mode, job_id, position, state, affixed_at)
+       from generate_series(:first, :last) n returning id, state, finished_at)
+       insert into serials (serial, mode, job_id, position, state, affixed_at)
        select 'T' || upper(substr(translate(gen_random_uuid()::text, '-', ''), 1, 21)), 'test', id,
-           1, case state when 'stamped' then 'affixed' else 'reserved' end, finished_at from jobs""",
+           1, case state when 'stamped' then 'affixed' else 'reserved' end, finished_at from made""",
 )
 
 
@@ -121,9 +122,13 @@ def fill(opened: Database, *, total: int, waiting: int) -> str:
             "partner": partner.id,
             "lanes": [lanes.APPLICANT_LANE, *lanes.PARTNER_LANES],
         }
-        for step in _FILL:
-            asked = {name: each for name, each in values.items() if f":{name}" in step}
-            connection.execute(text(step), asked)
+    for first in range(1, total + 1, _AT_ONCE):
+        # In portions: no statement may take longer than the patience of a connection of ours.
+        bounds = {"first": first, "last": min(total, first + _AT_ONCE - 1)}
+        with opened.transaction() as connection:
+            for step in _FILL:
+                asked = {n: each for n, each in (values | bounds).items() if f":{n}" in step}
+                connection.execute(text(step), asked)
     with opened.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("set statement_timeout = 0"))
         connection.execute(text("vacuum analyze"))
