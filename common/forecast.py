@@ -60,18 +60,16 @@ class Counts:
             guess: what to believe while little is measured.
         """
         since = self._since()
-        busy, taken, made = (
-            self.done.busy - since.busy,
-            self.done.taken - since.taken,
-            self.done.turns - since.turns,
-        )
+        busy = self.done.busy - since.busy
+        taken, made = self.done.taken - since.taken, self.done.turns - since.turns
+        silent = 0.0
         if waiting_since is not None:
             usual = busy / made if made else 1 / guess if guess else 0.0
-            busy += max(0.0, now - max(self.last or 0.0, waiting_since) - usual)
+            silent = max(0.0, now - max(self.last or 0.0, waiting_since) - usual)
         if guess is None:
-            return taken / busy if busy and taken else None
+            return taken / (busy + silent) if taken and busy else None
         weight = GUESS_SECONDS * max(0.0, 1 - busy / WINDOW_SECONDS)
-        measured = (taken + guess * weight) / (busy + weight) if busy + weight else guess
+        measured = (taken + guess * weight) / (busy + silent + weight)
         # Jobs that wait for a moment beside idle hands are taken faster than those of a queue: the first
         # wait when all work is old, and so about to end.
         lasting = 0.0 if waiting_since is None else min(1.0, (now - waiting_since) / WINDOW_SECONDS)

@@ -1,8 +1,7 @@
 """The truth about waiting: position, time left, and when to ask again.
 
-Each lane keeps a few numbers in Valkey: how many jobs came (`accepted`), how many of them were taken
-up (`served`), the measured interval between two taken while others waited (`interval_us`), and how
-long one stamping takes (`service_us`). Position and time left follow from them in constant time.
+Valkey counts a few numbers a lane (`counting.py`), `forecast.py` makes a forecast of them, and here a
+ticket is looked up on it. All of it takes constant time, however many jobs wait.
 
 The counters are a convenience, never a record: when Valkey is away or empty, jobs are accepted all
 the same, clients are told that the position is not known, and upkeep counts anew from the database.
@@ -10,7 +9,7 @@ the same, clients are told that the position is not known, and upkeep counts ane
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from secrets import token_hex
 from typing import Any, TypeVar, cast
@@ -90,6 +89,51 @@ class LanePace:
             return Wait(position, None)
         seconds = math.ceil(self.forecast.seconds_until(position))
         return Wait(position, min(max(1, seconds), _LONGEST_SECONDS))
+
+
+class Outlook(Mapping[str, LanePace]):
+    """Every lane's numbers at one moment, and how it goes on: worked out when somebody asks for it."""
+
+    def __init__(self, seen: Look) -> None:
+        """Take what was counted."""
+        self._seen = seen
+        self._states = {
+            lane: LaneState(
+                waiting=counts.waiting,
+                inflow=inflow(seen.now, counts.accepted, counts.came),
+                per_turn=counts.per_turn,
+            )
+            for lane, counts in seen.lanes.items()
+        }
+        waiting_since = min(
+            (counts.since or 0.0 for counts in seen.lanes.values() if counts.waiting), default=None
+        )
+        guess = None if not seen.service else max(1, seen.hands) / seen.service
+        self._pace = seen.crew.pace(seen.now, waiting_since=waiting_since, guess=guess)
+        self._known: dict[str, LanePace] = {}
+
+    def __getitem__(self, lane: str) -> LanePace:
+        """Return a lane's numbers."""
+        if lane not in self._known:
+            counts = self._seen.lanes[lane]
+            service = counts.service or self._seen.service
+            self._known[lane] = LanePace(
+                counts.accepted,
+                counts.served,
+                forecast(lane, self._states, pace=self._pace, service_seconds=service),
+                counts.oldest_seconds(self._seen.now),
+                counts.service,
+                self._states[lane].inflow,
+            )
+        return self._known[lane]
+
+    def __iter__(self) -> Iterator[str]:
+        """Go through the lanes' names."""
+        return iter(self._seen.lanes)
+
+    def __len__(self) -> int:
+        """Return how many lanes there are."""
+        return len(self._seen.lanes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +307,7 @@ class Pace:
     def _look(self, lanes: tuple[str, ...]) -> Mapping[str, LanePace] | None:
         keys = [_CREW, _HANDS, *map(_key, lanes)]
         answer = self._ask(lambda: cast(list[Any], self._looking(keys=keys)))
-        return None if answer is None else outlook(counting.read(lanes, answer))
+        return None if answer is None else Outlook(counting.read(lanes, answer))
 
     def _ask(self, question: Callable[[], T]) -> T | None:
         """Return Valkey's answer, or None when it is away or was so a moment ago."""
@@ -283,34 +327,6 @@ def connect(settings: Settings) -> Pace:
 
 def _key(lane: str) -> str:
     return f"pace:{lane}"
-
-
-def outlook(seen: Look) -> Mapping[str, LanePace]:
-    """Return every lane's numbers and how it goes on."""
-    waiting_since = min(
-        (counts.since or 0.0 for counts in seen.lanes.values() if counts.waiting), default=None
-    )
-    guess = None if not seen.service else max(1, seen.hands) / seen.service
-    pace = seen.crew.pace(seen.now, waiting_since=waiting_since, guess=guess)
-    states = {
-        lane: LaneState(
-            waiting=counts.waiting,
-            inflow=inflow(seen.now, counts.accepted, counts.came),
-            per_turn=counts.per_turn,
-        )
-        for lane, counts in seen.lanes.items()
-    }
-    return {
-        lane: LanePace(
-            counts.accepted,
-            counts.served,
-            forecast(lane, states, pace=pace, service_seconds=counts.service or seen.service),
-            counts.oldest_seconds(seen.now),
-            counts.service,
-            states[lane].inflow,
-        )
-        for lane, counts in seen.lanes.items()
-    }
 
 
 def _with(lane: str) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from web.parts import parts
 
 blueprint = Blueprint("health", __name__)
 # What is asked for every few seconds may not take longer the more jobs wait.
-_COUNTED_TO = 10_000
+_COUNTED_TO = 1000
 _BACKLOG = "select " + ", ".join(
     f"(select count(*) from (select from {what} limit :most) counted) as {name}"
     for name, what in {

@@ -15,7 +15,7 @@ from common.database import Database
 from common.pace import LanePace, Pace
 
 # Up to so many jobs a lane is counted in every round.
-SHORT = 500
+SHORT = 200
 # A long lane is counted this often, whatever its counters say.
 SELDOM_SECONDS = 900.0
 

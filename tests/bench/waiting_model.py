@@ -15,7 +15,7 @@ from typing import NamedTuple
 from common.counting import LaneCounts, Look
 from common.forecast import INFLOW_SECONDS, Came, Meter
 from common.lanes import STAMP_LANES
-from common.pace import LanePace, outlook
+from common.pace import Outlook
 from common.turns import WeightedTurns
 
 # One stamping: the median in seconds, and how much it spreads (sigma of a log-normal distribution).
@@ -113,17 +113,15 @@ class Service:
             getattr(self, f"_{what}")(now, *facts)
         return self.record
 
-    def look(self, now: float) -> dict[str, LanePace]:
+    def look(self, now: float) -> Outlook:
         """Return every lane's numbers, as the service would tell them."""
-        return dict(
-            outlook(
-                Look(
-                    now=now,
-                    crew=self._meter.counts(),
-                    hands=self._hands,
-                    service=self._service if self._stampings else None,
-                    lanes={name: lane.counts() for name, lane in self._lanes.items()},
-                )
+        return Outlook(
+            Look(
+                now=now,
+                crew=self._meter.counts(),
+                hands=self._hands,
+                service=self._service if self._stampings else None,
+                lanes={name: lane.counts() for name, lane in self._lanes.items()},
             )
         )
 

@@ -1,5 +1,6 @@
 """A real surge: front end, workers, PostgreSQL and Valkey; what clients are told, and what came true."""
 
+import json
 import os
 import signal
 import subprocess
@@ -25,12 +26,15 @@ from common.partners import Mode
 from deploy.sample import sample_letter
 from deploy.servers import embedded_postgres, embedded_valkey, free_port
 from deploy.specimen import make_specimen_chain
-from tests.bench.waiting_model import Record, Told
+from tests.bench.waiting_model import POLL_SECONDS, Record, Told
 from tests.stack import eventually, run, serving, stop
 
-CONNECTIONS = 3
+# The part of the letters that come alone, and how many come together otherwise.
+ALONE = 0.2
+BATCH = 50
 WORKERS = 2
-POLLED = 40
+# One job in so many is asked for, again and again.
+POLLED = 20
 # The part of the jobs after which a worker is killed, and the seconds until there is another.
 KILLED_AFTER = 0.45
 AWAY_SECONDS = 20.0
@@ -136,10 +140,10 @@ def service(folder: Path) -> Iterator[tuple[str, Crew, Database, dict[str, str]]
 
 
 class Clients:
-    """Submit letters as fast as a few connections can, and ask for some of them until they are stamped."""
+    """Submit letters faster than they are stamped, and ask for some of them until they are."""
 
     def __init__(self, address: str, headers: dict[str, str], record: Record) -> None:
-        self._jobs = f"{address}/v1/jobs"
+        self._api = f"{address}/v1"
         self._headers = headers
         self._record = record
         self._letter = sample_letter()
@@ -152,41 +156,58 @@ class Clients:
         return self._numbers
 
     def submit(self, count: int) -> None:
-        """Submit so many letters."""
-        left = threading.Semaphore(count)
-
-        def work() -> None:
-            with httpx.Client(timeout=60, trust_env=False, headers=self._headers) as client:
-                while left.acquire(blocking=False):
-                    answer = client.post(
-                        self._jobs,
-                        content=self._letter,
-                        headers={"Content-Type": "application/pdf"},
-                    )
-                    self._note(time.time(), answer.raise_for_status().json())
-
-        threads = [threading.Thread(target=work) for _ in range(CONNECTIONS)]
+        """Submit so many letters: a few at a time in batches, and some of them alone beside those."""
+        alone = int(count * ALONE)
+        threads = [
+            threading.Thread(target=self._submit_alone, args=(alone,)),
+            threading.Thread(target=self._submit_batches, args=(count - alone,)),
+        ]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
 
+    def _submit_alone(self, count: int) -> None:
+        with self._client() as client:
+            for _ in range(count):
+                answer = client.post(
+                    f"{self._api}/jobs",
+                    content=self._letter,
+                    headers={"Content-Type": "application/pdf"},
+                )
+                self._note(time.time(), [answer.raise_for_status().json()])
+
+    def _submit_batches(self, count: int) -> None:
+        with self._client() as client:
+            for begin in range(0, count, BATCH):
+                names = [f"d{number}" for number in range(min(BATCH, count - begin))]
+                answer = client.post(
+                    f"{self._api}/batches",
+                    data={"jobs": json.dumps([{"document": name} for name in names])},
+                    files={name: (f"{name}.pdf", self._letter) for name in names},
+                )
+                self._note(time.time(), answer.raise_for_status().json()["jobs"])
+
+    def _client(self) -> httpx.Client:
+        return httpx.Client(timeout=60, trust_env=False, headers=self._headers)
+
     def poll(self, done: threading.Event) -> None:
-        """Ask for a part of the jobs every two seconds until somebody says that it is done."""
-        with httpx.Client(timeout=60, trust_env=False, headers=self._headers) as client:
-            while not done.wait(2):
+        """Ask for a part of the jobs again and again until somebody says that it is done."""
+        with self._client() as client:
+            while not done.wait(POLL_SECONDS):
                 with self._lock:
                     some = list(self._numbers.items())[::POLLED]
                 for job_id, number in some:
-                    job = client.get(f"{self._jobs}/{job_id}").raise_for_status().json()
+                    job = client.get(f"{self._api}/jobs/{job_id}").raise_for_status().json()
                     if job["state"] == "queued":
                         told = Told(time.time(), number, job["seconds_left"])
                         self._record.polled.append(told)
 
-    def _note(self, at: float, job: dict[str, Any]) -> None:
+    def _note(self, at: float, jobs: list[dict[str, Any]]) -> None:
         with self._lock:
-            number = self._numbers.setdefault(job["id"], len(self._numbers))
-            self._record.accepted.append(Told(at, number, job["seconds_left"]))
+            for job in jobs:
+                number = self._numbers.setdefault(job["id"], len(self._numbers))
+                self._record.accepted.append(Told(at, number, job["seconds_left"]))
 
 
 def surge(folder: Path, jobs: int) -> Surge:
