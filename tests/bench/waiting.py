@@ -169,7 +169,7 @@ def _followed(record: Record, change: float, changes: Sequence[float]) -> float 
 def main() -> None:
     """Print the figures, and with --json one JSON object as the last line."""
     parser = arguments.parser("waiting", __doc__)
-    parser.add_argument("--jobs", type=int, default=2500, help="of the real surge (default 2500)")
+    parser.add_argument("--jobs", type=int, default=300, help="of the real surge (default 300)")
     parser.add_argument("--simulated", action="store_true", help="leave out the real surge")
     choices = parser.parse_args()
     figures: dict[str, Any] = {

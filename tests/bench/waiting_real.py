@@ -1,6 +1,11 @@
-"""A real surge: front end, workers, PostgreSQL and Valkey; what clients are told, and what came true."""
+"""A real surge: front end, workers, PostgreSQL and Valkey; what clients are told, and what came true.
+
+The workers wait for a timestamp authority that takes its time, so that their number and not this machine's
+other business makes the pace.
+"""
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -18,6 +23,7 @@ import httpx
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from sqlalchemy import text
+from werkzeug.wrappers import Request, Response
 
 from common import database, jwks, partners
 from common.database import Database
@@ -26,6 +32,8 @@ from common.partners import Mode
 from deploy.sample import sample_letter
 from deploy.servers import embedded_postgres, embedded_valkey, free_port
 from deploy.specimen import make_specimen_chain
+from tests.authorities import Pki, Unruly, make_pki
+from tests.authorities import serving as serving_application
 from tests.bench.waiting_model import POLL_SECONDS, Record, Told
 from tests.stack import eventually, run, serving, stop
 
@@ -33,12 +41,14 @@ from tests.stack import eventually, run, serving, stop
 ALONE = 0.2
 BATCH = 50
 WORKERS = 2
+PROCESSES = 2
+AUTHORITY_SECONDS = 0.8
 # One job in so many is asked for, again and again.
 POLLED = 20
 # The part of the jobs after which a worker is killed, and the seconds until there is another.
 KILLED_AFTER = 0.45
 AWAY_SECONDS = 20.0
-WARM_UP = 40
+WARM_UP = 20
 WAIT_SECONDS = 240
 
 
@@ -51,7 +61,27 @@ class Surge:
     jobs_per_second: float
 
 
-def environment(folder: Path, database_url: str, broker_url: str, port: int) -> dict[str, str]:
+@contextmanager
+def slow_authority(folder: Path) -> Iterator[Pki]:
+    """Run a timestamp authority that takes its time."""
+    server = Unruly()
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)
+    with serving_application(server) as url:
+        pki = make_pki(server, url, folder)
+
+        def answer(request: Request) -> Response:
+            time.sleep(AUTHORITY_SECONDS)
+            return Response(
+                pki.answer(request.get_data()), content_type="application/timestamp-reply"
+            )
+
+        server.misbehaves["/"] = answer
+        yield pki
+
+
+def environment(
+    folder: Path, database_url: str, broker_url: str, port: int, pki: Pki
+) -> dict[str, str]:
     """Return the settings of a service whose keys lie in a folder; makes them there."""
     chain = make_specimen_chain(folder / "keys")
     key = Ed25519PrivateKey.generate()
@@ -69,11 +99,14 @@ def environment(folder: Path, database_url: str, broker_url: str, port: int) -> 
         "STAMPEDE_CODE_PUBLIC_KEYS_FILE": str(folder / "public.pem"),
         "STAMPEDE_SIGNING_KEY_FILE": str(chain.signer_key),
         "STAMPEDE_SIGNING_CHAIN_FILE": str(chain.chain),
+        "STAMPEDE_SIGNATURE_LEVEL": "B-T",
+        "STAMPEDE_TIMESTAMP_URLS": pki.authority(),
+        "STAMPEDE_TIMESTAMP_ROOTS_FILE": str(pki.file("roots.pem", pki.root_pem)),
     }
 
 
 class Crew:
-    """The stamping workers, one process pool of one each."""
+    """The stamping workers, of `PROCESSES` each."""
 
     def __init__(self, settings: dict[str, str], folder: Path) -> None:
         """Start them all."""
@@ -100,7 +133,16 @@ class Crew:
     def _start(self) -> subprocess.Popen[bytes]:
         self._started += 1
         log = self._folder / f"stamp-{self._started}.log"
-        command = ["celery", "-A", "workers.app", "worker", "--loglevel", "INFO", "-c", "1"]
+        command = [
+            "celery",
+            "-A",
+            "workers.app",
+            "worker",
+            "--loglevel",
+            "INFO",
+            "-c",
+            str(PROCESSES),
+        ]
         queues = ",".join(STAMP_LANES)
         worker = run(
             [*command, "-n", f"stamp{self._started}@bench", "-Q", queues], self._settings, log
@@ -117,7 +159,10 @@ def service(folder: Path) -> Iterator[tuple[str, Crew, Database, dict[str, str]]
         database_url = stack.enter_context(embedded_postgres(folder / "postgres"))
         broker_url = stack.enter_context(embedded_valkey(folder / "valkey"))
         database.migrate(database_url)
-        settings = environment(folder, database_url, broker_url, port)
+        authority = folder / "authority"
+        authority.mkdir()
+        pki = stack.enter_context(slow_authority(authority))
+        settings = environment(folder, database_url, broker_url, port, pki)
         opened = Database(database_url, pool_size=2)
         stack.callback(opened.close)
         with opened.transaction() as connection:
