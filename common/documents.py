@@ -291,14 +291,9 @@ def _remote(url: str, timeout: timedelta) -> ObjectStore:
 
 
 def _write(folder: Path, key: str, chunks: Sequence[bytes], *, lasting: bool) -> None:
-    """Write a file so that it is there with all its bytes, or not at all.
-
-    In calls of the system, without `Path`: this is on the way of every document.
-    """
-    path = f"{folder}/{key}"
-    parent = os.path.dirname(path)
-    partial = _new_partial(folder)
-    file = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    """Write a file so that it is there with all its bytes, or not at all."""
+    path, partial = folder / key, _new_partial(folder)
+    file = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
         try:
             for chunk in chunks:
@@ -310,29 +305,29 @@ def _write(folder: Path, key: str, chunks: Sequence[bytes], *, lasting: bool) ->
         finally:
             os.close(file)
         # No folder above: where they are missing, the disk that the store lies on is not mounted.
-        is_new = _make_folder(parent)
-        os.rename(partial, path)
+        is_new = _make_folder(path.parent)
+        partial.rename(path)
     except BaseException:
-        os.unlink(partial)
+        partial.unlink()
         raise
     if lasting:
-        _sync(parent)
+        _sync(path.parent)
         if is_new:
-            _sync(os.path.dirname(parent))
+            _sync(path.parent.parent)
 
 
-def _new_partial(folder: Path) -> str:
+def _new_partial(folder: Path) -> Path:
     """Return a name for a file that is renamed when it is written.
 
     What a crash leaves behind lies in the inbox, which is cleared of old files.
     """
-    return f"{folder}/{INBOX}/{new_id()}.part"
+    return folder / INBOX / f"{new_id()}.part"
 
 
-def _make_folder(folder: str) -> bool:
+def _make_folder(folder: Path) -> bool:
     """Make a folder; says whether it is new."""
     try:
-        os.mkdir(folder)
+        folder.mkdir()
     except FileExistsError:
         return False
     return True
@@ -340,7 +335,7 @@ def _make_folder(folder: str) -> bool:
 
 def _find_room(folder: Path, room: int) -> None:
     """Take so many bytes of the disk for a moment."""
-    path = Path(_new_partial(folder))
+    path = _new_partial(folder)
     try:
         with path.open("xb") as file:
             os.posix_fallocate(file.fileno(), 0, room)
@@ -361,9 +356,9 @@ def _make_shards(folder: Path) -> None:
     _sync(folder)
 
 
-def _sync(folder: str | Path) -> None:
+def _sync(folder: Path) -> None:
     """Flush a folder to the disk: what it names is there after a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

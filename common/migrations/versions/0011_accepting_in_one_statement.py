@@ -19,12 +19,12 @@ def upgrade() -> None:
         declare
             needed bigint := (select sum(amount) from unnest(amounts) as amount);
         begin
-            insert into ledger_entries (account_id, kind, source, target, amount, job_id)
-                select account, 'hold', 'available', 'held', amount, job_id
-                from unnest(jobs, amounts) as wanted (job_id, amount);
-            -- Last, because it locks the account until the commit.
-            update accounts set available = available - needed, held = held + needed
-                where id = account and available >= needed;
+            with moved as (
+                update accounts set available = available - needed, held = held + needed
+                where id = account and available >= needed returning id
+            ) insert into ledger_entries (account_id, kind, source, target, amount, job_id)
+                select moved.id, 'hold', 'available', 'held', amount, job_id
+                from moved, unnest(jobs, amounts) as wanted (job_id, amount);
             return found;
         end $$
         """
@@ -122,8 +122,9 @@ def upgrade() -> None:
                     (once ->> 'status')::smallint, headers, answer
                 where json_typeof(once) = 'object'
             ) select array_agg(wanted.id), array_agg(wanted.stamps) into ids, amounts from wanted;
+            -- Last, because it locks the account until the commit.
             if not hold_stamps(account, ids, amounts) then
-                -- Somebody else's hold came in between; what was written goes with this.
+                -- Another hold came in between; what was written goes with this.
                 raise exception using errcode = 'ST402', message = (
                     select available from accounts where id = account
                 );
