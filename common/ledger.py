@@ -99,20 +99,9 @@ def hold(connection: Connection, *, account_id: UUID, stamps: Mapping[UUID, int]
     """
     needed = sum(stamps.values())
     held = connection.execute(
-        text(
-            "with moved as (update accounts set available = available - :needed,"
-            " held = held + :needed where id = :account_id and available >= :needed returning id)"
-            " insert into ledger_entries (account_id, kind, source, target, amount, job_id)"
-            " select moved.id, 'hold', 'available', 'held', amount, job_id from moved,"
-            " unnest(cast(:jobs as uuid[]), cast(:amounts as bigint[])) as wanted (job_id, amount)"
-        ),
-        {
-            "account_id": account_id,
-            "needed": needed,
-            "jobs": list(stamps),
-            "amounts": list(stamps.values()),
-        },
-    ).rowcount
+        text("select hold_stamps(:account_id, cast(:jobs as uuid[]), cast(:amounts as bigint[]))"),
+        {"account_id": account_id, "jobs": list(stamps), "amounts": list(stamps.values())},
+    ).scalar_one()
     if not held:
         raise ProblemError(
             Code.QUOTA_TOO_SMALL,

@@ -31,6 +31,7 @@ from web.api import (
     webhook_endpoints,
 )
 from web.parts import Parts
+from web.publishing import Publisher
 
 log = logger(__name__)
 
@@ -72,6 +73,7 @@ def create_app(settings: WebSettings | None = None) -> Flask:
             codes=PublishedKeys(settings.code_public_keys_file.read_bytes()),
             links=StatusLinks(settings),
             celery=celery,
+            publisher=Publisher(celery),
             supply=settings.serial_supply(),
             asker=Asker(settings=settings, documents=store, celery=celery),
             rates=rates.connect(settings),

@@ -78,15 +78,22 @@ def do(keyed: Keyed | None, work: Callable[[Connection], Answer]) -> tuple[Answe
     Raises:
         ProblemError: `idempotency_key_in_use`, `idempotency_key_reused`, and what the work raises.
     """
-    with parts().database.transaction() as connection:
-        if keyed is None:
-            return work(connection), False
-        kept = idempotency.begin(connection, keyed)
-        if kept is not None:
-            return kept, True
+
+    def keeping(connection: Connection) -> Answer:
         answer = work(connection)
-        idempotency.keep(connection, keyed, answer)
-        return answer, False
+        if keyed is not None:
+            idempotency.keep(connection, keyed, answer)
+        return answer
+
+    return do_keeping(keyed, keeping)
+
+
+def do_keeping(keyed: Keyed | None, work: Callable[[Connection], Answer]) -> tuple[Answer, bool]:
+    """As `do`, for work that keeps its answer itself, before it locks what others wait for."""
+    with parts().database.transaction() as connection:
+        if keyed is not None and (kept := idempotency.begin(connection, keyed)) is not None:
+            return kept, True
+        return work(connection), False
 
 
 def response(answer: Answer, *, replay: bool) -> Response:

@@ -15,6 +15,7 @@ from common.receipts import ReceiptSigner
 from common.replies import Asker
 from common.serials import Supply
 from common.settings import WebSettings
+from web.publishing import Publisher
 
 _KEY = "stampede"
 
@@ -31,6 +32,7 @@ class Parts:
     codes: PublishedKeys
     links: StatusLinks
     celery: LanesApp
+    publisher: Publisher
     supply: Supply
     asker: Asker
     rates: Rates

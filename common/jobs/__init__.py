@@ -25,7 +25,14 @@ ending.py      what every end without a stamp settles
 records.py     reading jobs; changes none
 """
 
-from common.jobs.acceptance import accept, cancel
+from common.jobs.acceptance import (
+    Acceptance,
+    Accepted,
+    accept,
+    accept_alone,
+    accept_within,
+    cancel,
+)
 from common.jobs.attempts import claim, fail, finish, give_back
 from common.jobs.life import (
     FINAL,
@@ -54,6 +61,8 @@ __all__ = [
     "FINAL",
     "KILLS_ALLOWED",
     "LOST_LEASES_ALLOWED",
+    "Acceptance",
+    "Accepted",
     "Changed",
     "Claim",
     "NewJob",
@@ -65,6 +74,8 @@ __all__ = [
     "State",
     "TakenBack",
     "accept",
+    "accept_alone",
+    "accept_within",
     "cancel",
     "claim",
     "expired",

@@ -18,12 +18,13 @@ public.py      what anybody may know
 from common.serials.ending import affix, retire
 from common.serials.format import ALPHABET, Format, generate, is_test, is_well_formed, may_be_ours
 from common.serials.public import PublicSerial, look_up, look_up_all
-from common.serials.supply import GENERATED, OF_JOB, Supply
+from common.serials.supply import GENERATED, OF_JOB, Chosen, Supply
 
 __all__ = [
     "ALPHABET",
     "GENERATED",
     "OF_JOB",
+    "Chosen",
     "Format",
     "PublicSerial",
     "Supply",

@@ -1,7 +1,7 @@
 """Who comes with a voucher: a caller like a partner's key, of an account of its own."""
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection, text
@@ -39,21 +39,6 @@ class Holder(Caller):
             raise ProblemError(
                 Code.VOUCHER_EXPIRED, facts={"expired_at": self.expires_at.isoformat()}
             )
-
-
-def require_spendable_until_commit(connection: Connection, holder: Holder) -> None:
-    """See that the voucher may be spent, and keep anybody from making it void before the commit.
-
-    Raises:
-        ProblemError: `voucher_void`, `voucher_expired`.
-    """
-    row = connection.execute(
-        text(f"select {_STANDING} from vouchers v where account_id = :id for share"),
-        {"id": holder.account_id},
-    ).one()
-    replace(
-        holder, expires_at=row.expires_at, expired=row.expired, void=row.void
-    ).require_spendable()
 
 
 def authenticate(connection: Connection, typed: str) -> Holder:

@@ -47,6 +47,15 @@ def committed(trace: list[Call], environment: dict[str, str], statement: str) ->
     return sent, answer
 
 
+def called(trace: list[Call], environment: dict[str, str], words: str) -> tuple[Call, Call]:
+    """Return how a statement that is a transaction by itself was sent, and its answer."""
+    socket = f":{Endpoint.of(environment['STAMPEDE_DATABASE_URL']).port}]"
+    sent = the_one([c for c in trace if c.is_one("sendto", socket, words)])
+    connection = sent.text.partition("(")[2].partition(",")[0]
+    answer = next(c for c in trace if sent.before(c) and c.is_one("recvfrom", connection, "SELECT"))
+    return sent, answer
+
+
 def assert_on_disk_before(
     trace: list[Call], *, folder: Path, name: str, bytes_: int, then: Call
 ) -> None:
@@ -104,7 +113,7 @@ def test_disk_then_commit_then_answer(
             stop(stamp)
 
     accepting = list(calls(web_trace))
-    sent, answered = committed(accepting, own, "insert into jobs")
+    sent, answered = called(accepting, own, "job.accepted")
     assert_on_disk_before(
         accepting, folder=store, name="original.pdf", bytes_=len(letter), then=sent
     )
