@@ -179,6 +179,24 @@ class Database:
             _commit(begun)
 
     @contextmanager
+    def statement(self) -> Iterator[Connection]:
+        """Yield a connection that commits every statement by itself: one round trip instead of three.
+
+        For what is one statement; it is done or not done as a whole.
+
+        Raises:
+            OutcomeUnknownError: the connection broke before the answer came.
+            sqlalchemy.exc.SQLAlchemyError: anything else; the statement has certainly changed nothing.
+        """
+        with self._connection() as connection:
+            try:
+                yield connection.execution_options(isolation_level="AUTOCOMMIT")
+            except DBAPIError as error:
+                if error.connection_invalidated:
+                    raise OutcomeUnknownError from error
+                raise
+
+    @contextmanager
     def reading(self) -> Iterator[Connection]:
         """Yield a connection for a transaction that changes nothing, so that its outcome is known.
 

@@ -186,7 +186,7 @@ def test_a_parent_that_cannot_reach_a_job_soon_leaves_it_to_the_lease(
     job_id = accept(db, new_job(account))
     take = (
         "import uuid; from billiard.exceptions import WorkerLostError; from workers import app;"
-        f" app.StampRequest.undertaker.take_from(uuid.UUID('{job_id}'), 'h', 1, WorkerLostError())"
+        f" app.StampRequest.undertaker.take_from([uuid.UUID('{job_id}')], 'h', 1, WorkerLostError())"
     )
     with db.transaction() as connection:
         assert jobs.claim(connection, job_id, lease_seconds=60, worker="h/1")
