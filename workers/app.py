@@ -213,10 +213,13 @@ class StampTask(Task):  # type: ignore[misc]
 def stamp(task: Task, *job_ids: str) -> None:
     """Stamp jobs of one lane, where they are still there to be claimed."""
     lane = task.request.delivery_info["routing_key"]
+    # From its other end when it comes again: those that stand behind a document that kills are stamped
+    # before that gets its second try.
+    again = task.request.delivery_info["redelivered"]
     with about(lane=lane):
         try:
             PARTS.stamper.stamp(
-                *map(UUID, job_ids),
+                *map(UUID, reversed(job_ids) if again else job_ids),
                 worker=worker_name(task.request.hostname, os.getpid()),
                 may_go_on=Turn(LEAVING).lasts,
                 put_back=lambda left: lanes.publish_stamps(app, left, lane),

@@ -80,7 +80,13 @@ _let_documents_kill()
 after(Sealer, "seal", reach(WorkerStep.SEALED))
 _store_in_two_steps()
 after_commit_of(jobs, "finish", WorkerStep.FINISHED)
-after(jobs, "finish", reach(WorkerStep.FINISHING))
+after_commit_of(jobs, "finish_and_claim", WorkerStep.FINISHED)
+after_commit_of(
+    jobs,
+    "finish_and_claim",
+    WorkerStep.FINISHED_AND_CLAIMED,
+    counts=lambda finished: finished.claim is not None,
+)
 after(Stamper, "stamp", reach(WorkerStep.TOLD))
 watch_commits()
 # Beat's short rounds five times as often, so that a test waits for what they do and not for their turn.

@@ -29,8 +29,9 @@ class WorkerStep(StrEnum):
     SEALED = "sealed"
     STORING = "storing"
     STORED = "stored"
-    FINISHING = "finishing"
     FINISHED = "finished"
+    # Only where a message has a further job.
+    FINISHED_AND_CLAIMED = "finished and claimed the next"
     TOLD = "told"
 
 
@@ -75,11 +76,13 @@ def reach(step: str) -> Callable[[Any], None]:
     return lambda _result: here(step)
 
 
-def after_commit_of(owner: Any, name: str, step: str) -> None:
-    """Reach a step when the transaction in which a function returned something has committed."""
+def after_commit_of(
+    owner: Any, name: str, step: str, *, counts: Callable[[Any], bool] = lambda _: True
+) -> None:
+    """Reach a step when what a function did, and returned something of that counts, is committed."""
 
     def note(result: Any) -> None:
-        if result is not None:
+        if result is not None and counts(result):
             _noted.step = step
 
     after(owner, name, note)
@@ -87,14 +90,19 @@ def after_commit_of(owner: Any, name: str, step: str) -> None:
 
 def watch_commits() -> None:
     """Look after each commit whether a step was noted before it."""
-    original = Database.transaction
+    for name in ("transaction", "statement"):
+        _watch(name)
+
+
+def _watch(name: str) -> None:
+    original = getattr(Database, name)
 
     @contextmanager
-    def transaction(database: Database) -> Iterator[Connection]:
+    def watched(database: Database) -> Iterator[Connection]:
         _noted.step = None
         with original(database) as connection:
             yield connection
         if _noted.step is not None:
             here(_noted.step)
 
-    setattr(Database, "transaction", transaction)  # noqa: B010
+    setattr(Database, name, watched)
