@@ -263,10 +263,7 @@ class Stamper:
                 lease_seconds=self._settings.lease_seconds,
                 worker=work.worker,
             )
-        with self._database.statement() as connection:
-            if work.asked_for is None:
-                return Finished(jobs.finish(connection, claim, result), None)
-            return jobs.finish_and_claim(connection, claim, result, work.asked_for)
+        return jobs.finish_alone(self._database, claim, result, work.asked_for)
 
     def _let_go(self, work: _Work, until: float) -> None:
         """Give up a job that was asked for by a statement whose answer was lost, if it was given."""

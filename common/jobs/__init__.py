@@ -28,7 +28,7 @@ records.py     reading jobs; changes none
 
 from common.jobs.acceptance import accept, cancel
 from common.jobs.attempts import claim, fail, give_back
-from common.jobs.finishing import Finished, Next, finish, finish_and_claim
+from common.jobs.finishing import Finished, Next, finish, finish_alone
 from common.jobs.life import (
     FINAL,
     Changed,
@@ -74,7 +74,7 @@ __all__ = [
     "expired",
     "fail",
     "finish",
-    "finish_and_claim",
+    "finish_alone",
     "give_back",
     "give_up",
     "purge",

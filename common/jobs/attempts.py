@@ -4,12 +4,12 @@ A claim carries a fencing number (`attempt`); the others hold only while it is s
 that do not end in a stamp leave a setback behind.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
 import orjson
-from sqlalchemy import Connection, Row, text
+from sqlalchemy import Connection, text
 
 from common import serials
 from common.jobs import ending, setbacks
@@ -18,13 +18,14 @@ from common.partners import Mode
 from common.placements import Placement
 from common.problems import Code
 
-# What takes a queued job; the caller says which. It returns all that a claim holds.
+# What takes a queued job, given the seconds of its lease and the process; the caller says which job.
 CLAIM = (
     "update jobs set state = 'stamping', attempt = attempt + 1,"
-    " lease_until = now() + make_interval(secs => :lease), publish_at = null,"
-    " publications = 0, not_before = null, worker = :worker, claimed_at = now(),"
+    " lease_until = now() + make_interval(secs => %s), publish_at = null,"
+    " publications = 0, not_before = null, worker = %s, claimed_at = now(),"
     " started_at = coalesce(started_at, now())"
 )
+# What a claim holds, in the order in which `claim_of` takes it.
 CLAIMED = (
     " returning id, account_id, partner_id, mode, attempt, lane, placements, document_sha256,"
     " external_reference, extract(epoch from now() - accepted_at)::float8 as waited_seconds, "
@@ -48,34 +49,46 @@ def claim(
     message for a job that waits after a fault.
 
     Args:
-        connection: a transaction, or one that commits by itself: it is one statement.
+        connection: a transaction.
         job_id: the job.
         lease_seconds: how long nobody else may take it.
         worker: the process that takes it, by the name that its parent knows it by.
     """
-    row = connection.execute(
-        text(f"{CLAIM} where id = :id and {CLAIMABLE}{CLAIMED}"),
-        {"id": job_id, "lease": lease_seconds, "worker": worker},
+    row = connection.exec_driver_sql(
+        f"{CLAIM} where id = %s and {CLAIMABLE}{CLAIMED}", (lease_seconds, worker, job_id)
     ).one_or_none()
     return None if row is None else claim_of(row)
 
 
-def claim_of(row: Row[Any]) -> Claim:
-    """Return the claim that a row of CLAIMED holds."""
+def claim_of(row: Sequence[Any]) -> Claim:
+    """Return the claim that the values of CLAIMED are."""
+    (
+        job_id,
+        account_id,
+        partner_id,
+        mode,
+        attempt,
+        lane,
+        placements,
+        document_sha256,
+        external_reference,
+        waited_seconds,
+        its_serials,
+    ) = row
     return Claim(
-        job_id=row.id,
-        account_id=row.account_id,
-        partner_id=row.partner_id,
-        mode=Mode(row.mode),
-        attempt=row.attempt,
-        lane=row.lane,
+        job_id=job_id,
+        account_id=account_id,
+        partner_id=partner_id,
+        mode=Mode(mode),
+        attempt=attempt,
+        lane=lane,
         stamps=[
             ReservedStamp(serial, Placement.model_validate(placement))
-            for serial, placement in zip(row.serials, row.placements, strict=True)
+            for serial, placement in zip(its_serials, placements, strict=True)
         ],
-        document_sha256=row.document_sha256,
-        external_reference=row.external_reference,
-        waited_seconds=row.waited_seconds,
+        document_sha256=document_sha256,
+        external_reference=external_reference,
+        waited_seconds=waited_seconds,
     )
 
 

@@ -76,13 +76,11 @@ def reach(step: str) -> Callable[[Any], None]:
     return lambda _result: here(step)
 
 
-def after_commit_of(
-    owner: Any, name: str, step: str, *, counts: Callable[[Any], bool] = lambda _: True
-) -> None:
-    """Reach a step when what a function did, and returned something of that counts, is committed."""
+def after_commit_of(owner: Any, name: str, step: str) -> None:
+    """Reach a step when the transaction in which a function returned something has committed."""
 
     def note(result: Any) -> None:
-        if result is not None and counts(result):
+        if result is not None:
             _noted.step = step
 
     after(owner, name, note)
@@ -90,19 +88,14 @@ def after_commit_of(
 
 def watch_commits() -> None:
     """Look after each commit whether a step was noted before it."""
-    for name in ("transaction", "statement"):
-        _watch(name)
-
-
-def _watch(name: str) -> None:
-    original = getattr(Database, name)
+    original = Database.transaction
 
     @contextmanager
-    def watched(database: Database) -> Iterator[Connection]:
+    def transaction(database: Database) -> Iterator[Connection]:
         _noted.step = None
         with original(database) as connection:
             yield connection
         if _noted.step is not None:
             here(_noted.step)
 
-    setattr(Database, name, watched)
+    setattr(Database, "transaction", transaction)  # noqa: B010

@@ -1,13 +1,13 @@
 """A message that stands for several jobs: one claim at a time, and what goes wrong with one is its own."""
 
 import hashlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any, LiteralString
 from uuid import UUID
 
 import pytest
-from sqlalchemy import Connection, text
+from sqlalchemy import text
 
 from common import documents, jobs, lanes, ledger
 from common.codes import CodeSigner
@@ -39,10 +39,9 @@ WORKER = "stamp@a/1"
 
 
 def finish_and_claim(db: Database, claimed: Claim, next_: UUID) -> Finished:
-    with db.statement() as connection:
-        return jobs.finish_and_claim(
-            connection, claimed, RESULT, Next(job_id=next_, lease_seconds=60, worker=WORKER)
-        )
+    return jobs.finish_alone(
+        db, claimed, RESULT, Next(job_id=next_, lease_seconds=60, worker=WORKER)
+    )
 
 
 def must(claimed: Claim | None) -> Claim:
@@ -257,13 +256,12 @@ class Forgetful(Database):
 
     lost = 0
 
-    @contextmanager
-    def statement(self) -> Iterator[Connection]:
-        with super().statement() as connection:
-            yield connection
+    def call(self, statement: LiteralString, parameters: Sequence[object]) -> tuple[Any, ...]:
+        row = super().call(statement, parameters)
         if not self.lost:
             self.lost += 1
             raise OutcomeUnknownError
+        return row
 
 
 def test_a_job_that_was_claimed_by_a_statement_without_an_answer_does_not_wait_for_its_lease(
