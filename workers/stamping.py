@@ -117,6 +117,8 @@ class Stamper:
         self._hands = hands or Hands()
         self._random = random or Random()
         self._pause = pause
+        # The key, and the signer made of it.
+        self._held: tuple[Signer, Signer] | None = None
 
     def stamp(
         self,
@@ -226,7 +228,7 @@ class Stamper:
         except MissingDocumentError as error:
             raise DocumentChangedError("the accepted document is gone") from error
         now = datetime.now(UTC)
-        signer = self._keys.signer(now)
+        signer = self._signer(now)
         outcome = self._seal(claim, document, signer, now)
         sealed = outcome.sealed
         if sealed.document_sha256 != claim.document_sha256:
@@ -281,11 +283,19 @@ class Stamper:
             until,
         )
 
+    def _signer(self, now: datetime) -> Signer:
+        """Return the key to sign with, which puts the document down: a token may hang for ever.
+
+        The same one while the key is the same: the engine keeps what it has encoded for a signer.
+        """
+        key = self._keys.signer(now)
+        if self._held is None or self._held[0] is not key:
+            self._held = (key, replace(key, sign=self._hands.without(key.sign)))
+        return self._held[1]
+
     def _seal(self, claim: Claim, document: bytes, signer: Signer, now: datetime) -> Outcome:
         """Seal, and make sure that what cannot be sealed is the document that was accepted."""
         busy = time.process_time()
-        # A token may hang where nothing interrupts it.
-        signer = replace(signer, sign=self._hands.without(signer.sign))
         try:
             with self._hands.holding():
                 return self._sealer.seal(
