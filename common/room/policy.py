@@ -21,6 +21,10 @@ LONGEST_ROUND = 2.0
 _PRIOR_SLOTS = 10
 # Where nearly everybody left, the room still goes at most so many times faster.
 _FEWEST_JOBS_PER_SLOT = 0.1
+# Between two questions about a place, in seconds; the latest as a share of a slot.
+_SHORTEST_SECONDS = 2.0
+_UNKNOWN_SECONDS = 30.0
+_LATEST_SHARE = 0.8
 
 
 def jobs_per_slot(*, slots: int, jobs: int) -> float:
@@ -112,12 +116,32 @@ def forecast(
     return Forecast(first, each)
 
 
-def ask_again_seconds(wait_seconds: float | None, *, waiting: int, polls_per_second: float) -> int:
+def ask_again_seconds(
+    wait_seconds: float | None,
+    *,
+    waiting: int,
+    forecast: Forecast | None,
+    polls_per_second: float,
+    slot_seconds: float,
+) -> float:
     """Return after how many seconds a place is to ask again, before jitter.
 
-    Seldom enough that all who wait stay within the budget together, often enough that nobody misses
-    much of a slot: a fifth of the wait, from 2 seconds to 2 minutes, or what the budget asks for.
+    Each time a part of the wait that is left passes, so that a place asks the more often the nearer its
+    turn is. The part is as small as the budget allows: a place that asks again after the part p of its
+    wait asks ln(wait / shortest) / -ln(1 - p) times in all. Never so late that most of a slot would
+    be over, though the room may have to go over its budget for that.
+
+    Args:
+        wait_seconds: how long this place still waits; None when nobody knows.
+        waiting: how many wait.
+        forecast: how long they do.
+        polls_per_second: the budget of all together.
+        slot_seconds: how long a slot is.
     """
-    by_budget = waiting / polls_per_second
-    by_wait = 60.0 if wait_seconds is None else wait_seconds / 5
-    return math.ceil(max(2.0, by_budget, min(120.0, by_wait)))
+    latest = slot_seconds * _LATEST_SHARE
+    if wait_seconds is None or forecast is None:
+        return min(latest, max(_UNKNOWN_SECONDS, waiting / polls_per_second))
+    asked_in_all = polls_per_second * forecast.each
+    e_folds = math.log(max(2.0, waiting * forecast.each / _SHORTEST_SECONDS))
+    part = min(0.8, max(0.2, 1 - math.exp(-e_folds / asked_in_all)))
+    return max(_SHORTEST_SECONDS, min(latest, wait_seconds * part))
