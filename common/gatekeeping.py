@@ -70,14 +70,18 @@ class Gatekeeper:
         self._rates = rates
         self._mirror = mirror
         self._clock = clock
-        self._now = now
+        self._clock_of_day = now
         self._gates = Kept(self._read_gates, seconds=KEPT_SECONDS, clock=clock)
         self._board = Kept(self._read_board, seconds=KEPT_SECONDS, clock=clock)
         self._lanes: dict[str, Kept[SeenLane]] = {}
 
+    def now(self) -> datetime:
+        """Return the time that the gates go by."""
+        return self._clock_of_day()
+
     def setting(self, kind: Kind) -> Setting:
         """Return how a gate is set now."""
-        return self._gates.get().settings.get(kind, OPEN).at(self._now())
+        return self._gates.get().settings.get(kind, OPEN).at(self.now())
 
     def horizon_seconds(self, kind: Kind) -> float:
         """Return how long a newcomer may have to wait."""
@@ -108,14 +112,14 @@ class Gatekeeper:
                 lane=shortest.lane,
                 horizon_seconds=self.horizon_seconds(kind),
                 was_full=shortest.full,
-                now=self._now(),
+                now=self.now(),
                 slow_wait_seconds=slow_wait_seconds,
                 place=place,
                 room_waiting=seen.room_waiting,
             )
 
         decision = decide(0.0)
-        slow = setting.at(self._now()).state is State.SLOW and place is not Standing.TURN
+        slow = setting.at(self.now()).state is State.SLOW and place is not Standing.TURN
         if not slow or not isinstance(decision, Admit) or setting.rate is None:
             return decision
         [standing] = self._rates.take(Bucket(_limit(kind, setting.rate), ""))
@@ -131,7 +135,8 @@ class Gatekeeper:
 
     def joined(self) -> None:
         """Note that somebody took a place: nobody without one may pass in the second to come."""
-        self._gates.forget()
+        if not self._gates.get().room_waiting:
+            self._gates.forget()
 
     def _seen(self, kind: Kind, name: str) -> SeenLane:
         kept = self._lanes.get(name)
@@ -165,7 +170,7 @@ class Gatekeeper:
 
     def _read_board(self, last: "_Read | None") -> "_Read":
         mirrored = self._mirror.read()
-        if mirrored is not None and self._now().timestamp() - mirrored.made_at < FRESH_SECONDS:
+        if mirrored is not None and self.now().timestamp() - mirrored.made_at < FRESH_SECONDS:
             return _Read(mirrored)
         try:
             with self._database.reading() as connection:

@@ -18,9 +18,11 @@ from common.database import EDGE, Database
 from common.documents import Documents
 from common.lanes import LanesApp
 from common.pace import Pace
+from common.room import board
 from common.settings import WorkerSettings
 from common.telemetry import about, configure_logs
 from workers import delivery, stamping, upkeep
+from workers.doorman import Doorman
 from workers.hands import Hands
 from workers.keyring import Keyring
 from workers.lost import Undertaker, WatchedRequest, worker_name
@@ -106,6 +108,16 @@ class Parts:
         )
 
     @cached_property
+    def doorman(self) -> Doorman:
+        """The gate and the waiting room before it."""
+        return Doorman(
+            settings=SETTINGS,
+            database=self.database,
+            pace=self.pace,
+            mirror=board.connect(SETTINGS),
+        )
+
+    @cached_property
     def sweeper(self) -> Sweeper:
         """The search for objects that no job names."""
         return Sweeper(database=self.database, documents=self.documents)
@@ -137,6 +149,7 @@ app.conf.update(
     beat_schedule={
         name: {"task": f"stampede.{name}", "schedule": seconds}
         for name, seconds in {
+            "room": 1.0,
             "relay": 5.0,
             "relay_deliveries": 5.0,
             "leases": 5.0,
@@ -211,6 +224,13 @@ def deliver(delivery_id: str) -> None:
     """Make one attempt at one webhook delivery, if it is due."""
     with about(delivery_id=delivery_id):
         PARTS.courier.deliver(UUID(delivery_id))
+
+
+@app.task(name="stampede.room")
+def room() -> None:
+    """Give the waiting room its turns, and open gates whose time has come."""
+    with upkeep.round_of("room"):
+        PARTS.doorman.advance()
 
 
 @app.task(name="stampede.relay")
@@ -293,6 +313,7 @@ def inbox() -> None:
 
 @app.task(name="stampede.forget")
 def forget() -> None:
-    """Drop idempotency keys that are too old to count."""
+    """Drop idempotency keys and places in the waiting room that are too old to count."""
     with upkeep.round_of("forget"):
         PARTS.caretaker.forget_idempotency_keys()
+        PARTS.doorman.purge()

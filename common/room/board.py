@@ -18,7 +18,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from sqlalchemy import Connection, text
 
-from common.admission import Lane, Setting
+from common.admission import Lane, Setting, State
 from common.room import places, policy
 from common.room.policy import Forecast
 from common.settings import Settings
@@ -46,13 +46,13 @@ class Stand:
     """Where a place stands now.
 
     Attributes:
-        before: how many come before it.
+        before: how many come before it; None when nobody knows.
         seconds: how long until its turn; None when nobody knows.
         ends_at: when its slot is over; None also while a closed gate stops the clock.
     """
 
     state: PlaceState
-    before: int = 0
+    before: int | None = 0
     seconds: float | None = None
     ends_at: datetime | None = None
 
@@ -68,7 +68,7 @@ class Board:
         over: the slots of all places up to this number are over.
         turns: (number, time) of each turn after that: the slots of all up to the number began then.
         slot_seconds: how long a slot is.
-        closed: the gate is closed, or nobody has opened it yet, and the clock of slots stands still.
+        setting: how an operator has set the gate.
         forecast: how long the others wait; None when nobody knows.
     """
 
@@ -78,8 +78,13 @@ class Board:
     over: int
     turns: tuple[tuple[int, float], ...]
     slot_seconds: float
-    closed: bool
+    setting: Setting
     forecast: Forecast | None
+
+    @property
+    def closed(self) -> bool:
+        """Say whether the clock of slots stands still, until somebody has opened the gate."""
+        return self.setting.state is State.CLOSED
 
     @property
     def waiting(self) -> int:
@@ -120,6 +125,14 @@ class Board:
         said = orjson.loads(mirrored)
         said["turns"] = tuple((up_to, at) for up_to, at in said["turns"])
         said["forecast"] = None if said["forecast"] is None else Forecast(**said["forecast"])
+        setting = said["setting"]
+        until = setting["reopens_at"]
+        said["setting"] = Setting(
+            State(setting["state"]),
+            setting["rate"],
+            setting["reason"],
+            None if until is None else datetime.fromisoformat(until),
+        )
         return cls(**said)
 
 
@@ -134,13 +147,12 @@ def make(
     """Return the board as the database knows it."""
     row = connection.execute(
         text(
-            "with gate as (select state = 'closed' as closed,"
-            " case when state = 'closed' then least(since, now()) else now() end as clock"
+            "with gate as (select case when state = 'closed' then least(since, now()) else now() end as clock"
             " from gates where kind = 'applicant'),"
             " recent as (select up_to, at, at + make_interval(secs => :slot) > gate.clock as runs"
             " from waiting_turns, gate"
             " where at > gate.clock - make_interval(secs => :slot + 60))"
-            " select extract(epoch from now()) as made_at, now() as now, gate.closed,"
+            " select extract(epoch from now()) as made_at, now() as now,"
             " coalesce((select max(number) from waiting_places), 0) as last,"
             " coalesce((select max(up_to) from waiting_turns), 0) as served,"
             " (select min(up_to) from recent where runs) as first,"
@@ -162,7 +174,7 @@ def make(
         over=over,
         turns=tuple((up_to, float(at)) for up_to, at in row.turns),
         slot_seconds=slot_seconds,
-        closed=row.closed,
+        setting=setting,
         forecast=policy.forecast(
             room, setting=setting, lane=lane, horizon_seconds=horizon_seconds, now=row.now
         ),

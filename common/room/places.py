@@ -159,6 +159,8 @@ def give_turns(
     now: datetime,
 ) -> int:
     """Give as many turns as the policy allows, one caller at a time; returns how many."""
+    if not waiting(connection):
+        return 0
     alone = connection.execute(
         text("select pg_try_advisory_xact_lock(:lock)"), {"lock": _LOCK}
     ).scalar_one()

@@ -141,7 +141,8 @@ def ask_again_seconds(
     latest = slot_seconds * _LATEST_SHARE
     if wait_seconds is None or forecast is None:
         return min(latest, max(_UNKNOWN_SECONDS, waiting / polls_per_second))
-    asked_in_all = polls_per_second * forecast.each
+    # The last questions come at the shortest pause, whatever the part.
+    asked_in_all = max(1.0, polls_per_second * forecast.each - 2)
     e_folds = math.log(max(2.0, waiting * forecast.each / _SHORTEST_SECONDS))
     part = min(0.8, max(0.2, 1 - math.exp(-e_folds / asked_in_all)))
     return max(_SHORTEST_SECONDS, min(latest, wait_seconds * part))

@@ -16,7 +16,7 @@ from common.jobs.records import JobRecord
 from common.pace import UNKNOWN
 from common.problems import JOB_FAILURES, Code, ProblemError
 from common.telemetry import about, logger
-from web import once
+from web import gate, once
 from web.answers import json_answer, page_answer, with_validator
 from web.api import intake, queries, submitting
 from web.api.fields import JobFields, Line
@@ -85,6 +85,8 @@ class JobQuery(PageQuery):
         },
         problems=(
             *once.PROBLEMS,
+            *gate.PROBLEMS,
+            Code.WAITING_ROOM,
             Code.BAD_REQUEST,
             Code.QUOTA_TOO_SMALL,
             Code.VOUCHER_EXPIRED,
@@ -102,9 +104,12 @@ class JobQuery(PageQuery):
 def create() -> Response:
     """Accept a document."""
     asking = caller(vouchers=True)
+    place = gate.enter(asking)
     submission = intake.read_submission(max_bytes=parts().settings.max_document_bytes)
     keyed = once.keyed(asking.account_id, submission.facts.fingerprint())
     answer, replay = submitting.submit(asking, submission, keyed)
+    if place is not None and not replay:
+        gate.note_job(place)
     return once.response(answer, replay=replay)
 
 
