@@ -21,12 +21,6 @@ _MEASURED_SECONDS = 3600
 _LOCK = int.from_bytes(b"the room", signed=True)
 KEPT_HOURS = 24
 
-# A slot's end; the clock stands still while the gate is closed.
-_OVER = (
-    "t.at + make_interval(secs => :slot)"
-    " <= case when g.state = 'closed' then least(g.since, now()) else now() end"
-)
-
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -34,7 +28,6 @@ class Place:
 
     number: int
     turn: int | None = None
-    turn_at: datetime | None = None
 
     @property
     def standing(self) -> Standing:
@@ -44,18 +37,8 @@ class Place:
 
 def find(connection: Connection, account_id: UUID, *, slot_seconds: float) -> Place | None:
     """Return the open place of a voucher's account, unless its slot is over."""
-    row = connection.execute(
-        text(
-            "select p.number, t.up_to, t.at from waiting_places p"
-            " join gates g on g.kind = 'applicant'"
-            " left join lateral (select up_to, at from waiting_turns where up_to >= p.number"
-            " order by up_to limit 1) t on true"
-            " where p.account_id = :account_id and p.ended_at is null"
-            f" and not (t.up_to is not null and {_OVER})"
-        ),
-        {"account_id": account_id, "slot": slot_seconds},
-    ).one_or_none()
-    return None if row is None else Place(row.number, row.up_to, row.at)
+    place, over = _open(connection, account_id, slot_seconds)
+    return None if over else place
 
 
 def join(connection: Connection, account_id: UUID, *, slot_seconds: float) -> Place:
@@ -63,19 +46,17 @@ def join(connection: Connection, account_id: UUID, *, slot_seconds: float) -> Pl
 
     Asked for twice at once, also on two machines, it is the same place.
     """
-    found = find(connection, account_id, slot_seconds=slot_seconds)
-    if found is not None:
+    found, over = _open(connection, account_id, slot_seconds)
+    if found is not None and not over:
         return found
-    # Whatever is open still had its slot, and did not use it up.
-    connection.execute(
-        text(
-            "update waiting_places p set ended_at = now() from gates g, lateral"
-            " (select up_to, at from waiting_turns where up_to >= p.number order by up_to limit 1) t"
-            " where p.account_id = :account_id and p.ended_at is null and g.kind = 'applicant'"
-            f" and {_OVER}"
-        ),
-        {"account_id": account_id, "slot": slot_seconds},
-    )
+    if found is not None:
+        connection.execute(
+            text(
+                "update waiting_places set ended_at = now()"
+                " where number = :number and ended_at is null"
+            ),
+            {"number": found.number},
+        )
     number = connection.execute(
         text(
             "insert into waiting_places (account_id) values (:account_id)"
@@ -85,9 +66,31 @@ def join(connection: Connection, account_id: UUID, *, slot_seconds: float) -> Pl
     ).scalar()
     if number is not None:
         return Place(number)
-    found = find(connection, account_id, slot_seconds=slot_seconds)
-    assert found is not None, "the row that was in the way is there, and is new"
+    # Somebody else was at it with the same voucher, and has committed.
+    found, _ = _open(connection, account_id, slot_seconds)
+    assert found is not None, "the row that was in the way is there"
     return found
+
+
+def _open(
+    connection: Connection, account_id: UUID, slot_seconds: float
+) -> tuple[Place | None, bool]:
+    """Return the open place of an account, and whether its slot is over.
+
+    The clock of slots stands still while the gate is closed.
+    """
+    row = connection.execute(
+        text(
+            "select p.number, t.up_to, coalesce(t.at + make_interval(secs => :slot) <="
+            " case when g.state = 'closed' then least(g.since, now()) else now() end, false) as over"
+            " from waiting_places p join gates g on g.kind = 'applicant'"
+            " left join lateral (select up_to, at from waiting_turns where up_to >= p.number"
+            " order by up_to limit 1) t on true"
+            " where p.account_id = :account_id and p.ended_at is null"
+        ),
+        {"account_id": account_id, "slot": slot_seconds},
+    ).one_or_none()
+    return (None, False) if row is None else (Place(row.number, row.up_to), row.over)
 
 
 def note_job(connection: Connection, place: Place) -> bool:
