@@ -16,6 +16,9 @@ from common.pace import LanePace
 # A full gate opens again once the wait has fallen to this part of the horizon, so that it does not
 # flap with every job that is taken up.
 REOPENING_SHARE = 0.9
+# Submissions a second that a slow gate may be set to: one in fifty seconds at the least.
+SLOWEST_RATE = 0.02
+FASTEST_RATE = 100_000.0
 # Far behind the last place of a lane, so that what one place costs is not lost in whole seconds.
 _FAR = 10_000
 

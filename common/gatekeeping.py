@@ -29,8 +29,8 @@ log = logger(__name__)
 
 # How long what was read is kept: half of the two seconds within which a change is felt everywhere.
 KEPT_SECONDS = 1.0
-# A slow gate lets through one in so many seconds at the least.
-SLOWEST_SECONDS = 60
+# A rate is counted as so many in up to so many seconds, of whole numbers.
+_LONGEST_WINDOW_SECONDS = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,5 +205,5 @@ def horizon_seconds(settings: Settings, kind: Kind) -> float:
 
 def _limit(kind: Kind, rate: float) -> Limit:
     """Return a rate a second as so many in so many seconds, of whole numbers."""
-    part = Fraction(rate).limit_denominator(SLOWEST_SECONDS)
-    return Limit(f"gate-{kind}", max(1, part.numerator), part.denominator)
+    part = Fraction(rate).limit_denominator(_LONGEST_WINDOW_SECONDS)
+    return Limit(f"gate-{kind}", part.numerator, part.denominator)

@@ -23,6 +23,7 @@ def _setting() -> list[CheckConstraint]:
         CheckConstraint("kind in ('applicant', 'partner', 'bulk')", name="kind"),
         CheckConstraint("state in ('open', 'slow', 'closed')", name="state"),
         CheckConstraint("(state = 'slow') = (rate is not null)", name="rate"),
+        CheckConstraint("rate between 0.02 and 100000", name="rate_bounds"),
         CheckConstraint("state <> 'open' or reopens_at is null", name="reopens"),
     ]
 

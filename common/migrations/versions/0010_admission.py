@@ -82,6 +82,7 @@ def _checks(table: str) -> list[sa.CheckConstraint]:
             ("kind", "kind in ('applicant', 'partner', 'bulk')"),
             ("state", "state in ('open', 'slow', 'closed')"),
             ("rate", "(state = 'slow') = (rate is not null)"),
+            ("rate_bounds", "rate between 0.02 and 100000"),
             ("reopens", "state <> 'open' or reopens_at is null"),
         )
     ]
