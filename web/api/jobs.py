@@ -71,7 +71,10 @@ class JobQuery(PageQuery):
         "What only the reading of the document shows ends the job as `failed`, with a code of this "
         "list, and gives the quota back. A job that meets a fault of ours again and again is `parked`: "
         "nothing of it is lost, and an operator sends it back into its lane, or, when it cannot be "
-        "stamped at all, ends it as `failed` with `stamping_failed`, quota given back.",
+        "stamped at all, ends it as `failed` with `stamping_failed`, quota given back. While more waits "
+        "than can be stamped in good time, a partner is told by `intake_full` when to come back, and "
+        "for a voucher a place is kept: `waiting_room` has it as `place`, a `RoomPlace`. Neither is "
+        "said to a request whose Idempotency-Key has an answer already.",
         query=JobFields,
         body={MULTIPART: JobFields, PDF: None},
         files=(intake.DOCUMENT_PART,),
