@@ -35,10 +35,11 @@ _LONGEST_WINDOW_SECONDS = 60
 
 @dataclass(frozen=True, slots=True)
 class Gates:
-    """The gates as they were last seen, and how many wait in the room."""
+    """The gates as they were last seen, how many wait in the room, and whether any slot may run."""
 
     settings: dict[Kind, Setting]
-    room_waiting: int
+    room_waiting: int = 0
+    slots_run: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +139,10 @@ class Gatekeeper:
         if not self._gates.get().room_waiting:
             self._gates.forget()
 
+    def slots_run(self) -> bool:
+        """Say whether anybody's turn came lately, so that a submission may be one of a slot."""
+        return self._gates.get().slots_run
+
     def _seen(self, kind: Kind, name: str) -> SeenLane:
         kept = self._lanes.get(name)
         if kept is None:
@@ -154,10 +159,13 @@ class Gatekeeper:
             with self._database.reading() as connection:
                 found = gates.show(connection)
                 waiting = places.waiting(connection)
+                slots_run = places.any_slot_runs(
+                    connection, slot_seconds=self._settings.intake_slot_seconds
+                )
         except SQLAlchemyError as error:
             log.warning("gates unknown", error=str(error).partition("\n")[0])
-            return last or Gates({}, 0)
-        return Gates({kind: gate.setting for kind, gate in found.items()}, waiting)
+            return last or Gates({})
+        return Gates({kind: gate.setting for kind, gate in found.items()}, waiting, slots_run)
 
     def _read_lane(self, kind: Kind, name: str, last: SeenLane | None) -> SeenLane:
         lane = Lane.of(self._pace.lane(name))

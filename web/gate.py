@@ -55,7 +55,9 @@ def enter(asking: Caller, *, batch: bool = False) -> Place | None:
 def _enter(asking: Caller, *, batch: bool) -> Place | None:
     kind, to = _kind(asking, batch=batch), _lanes(asking, batch=batch)
     decision = parts().gatekeeper.decide(kind, to)
-    if isinstance(decision, Admit) or once.is_on_record(asking.account_id):
+    if isinstance(decision, Admit):
+        return _running_slot(asking)
+    if once.is_on_record(asking.account_id):
         return None
     if isinstance(decision, Later):
         raise _refusal(decision, kind)
@@ -70,9 +72,7 @@ def wanted_place(holder: Holder) -> Place | None:
     Raises:
         ProblemError: `quota_too_small`, `voucher_expired`, `voucher_void`.
     """
-    slot = parts().settings.intake_slot_seconds
-    with parts().database.reading() as connection:
-        place = places.find(connection, holder.account_id, slot_seconds=slot)
+    place = _place_of(holder)
     if place is not None:
         return place
     keeper = parts().gatekeeper
@@ -107,14 +107,24 @@ def later(seconds: float | None) -> str:
     return str(math.ceil(wait + random.uniform(0.0, spread)))
 
 
+def _running_slot(asking: Caller) -> Place | None:
+    """Return the place of an applicant who comes in anyway, so that it is known what came of it."""
+    if not isinstance(asking, Holder) or not parts().gatekeeper.slots_run():
+        return None
+    place = _place_of(asking)
+    return place if place is not None and place.standing is Standing.TURN else None
+
+
+def _place_of(holder: Holder) -> Place | None:
+    slot = parts().settings.intake_slot_seconds
+    with parts().database.reading() as connection:
+        return places.find(connection, holder.account_id, slot_seconds=slot)
+
+
 def _by_place(asking: Caller) -> Place:
     """Let in whoever holds a place whose turn has come; give the others theirs."""
     assert isinstance(asking, Holder), "only applicants wait in the room"
-    slot = parts().settings.intake_slot_seconds
-    with parts().database.reading() as connection:
-        place = places.find(connection, asking.account_id, slot_seconds=slot)
-    if place is None:
-        place = _join(asking)
+    place = _place_of(asking) or _join(asking)
     if place.standing is Standing.TURN:
         return place
     stand = answers.stand_of(place.number)

@@ -115,6 +115,20 @@ def waiting(connection: Connection) -> int:
     return int(max(0, row.last - row.served))
 
 
+def any_slot_runs(connection: Connection, *, slot_seconds: float) -> bool:
+    """Say whether a turn came so lately that its slots are not over."""
+    return bool(
+        connection.execute(
+            text(
+                "select exists (select from waiting_turns t join gates g on g.kind = 'applicant'"
+                " where t.at > case when g.state = 'closed' then least(g.since, now())"
+                " else now() end - make_interval(secs => :slot))"
+            ),
+            {"slot": slot_seconds},
+        ).scalar_one()
+    )
+
+
 def look(connection: Connection, *, slot_seconds: float) -> Room:
     """Return what the next turns depend on."""
     row = connection.execute(

@@ -159,6 +159,18 @@ def test_whose_turn_has_come_submits_until_the_stamps_are_spent(stage: Stage) ->
     assert stage.sql("select jobs from waiting_turns")[0].jobs == 2
 
 
+def test_what_comes_of_a_slot_is_known_also_when_the_rush_is_over(stage: Stage) -> None:
+    stage.lane(100.0)
+    voucher = stage.voucher(stamps=1)
+    place = take(stage.front_end(), voucher)
+    stage.lane(10.0)
+    stage.doorman().advance()
+    # Nobody waits any more, and the lane has room: a place would not be needed.
+    assert stage.submit(stage.front_end(), voucher).status_code == 202
+    assert look(stage.front_end(), place)["state"] == "used"
+    assert stage.sql("select jobs from waiting_turns")[0].jobs == 1
+
+
 def test_nobody_overtakes_those_in_the_room(stage: Stage) -> None:
     stage.lane(100.0)
     first = stage.voucher()
