@@ -14,6 +14,7 @@ from common.admission import Admit, Kind, Later, Standing, Why
 from common.partners import Caller
 from common.problems import Code, ProblemError
 from common.room import places
+from common.room.board import PlaceState, Stand
 from common.room.places import Place
 from common.telemetry import logger
 from common.vouchers.spending import Holder
@@ -124,13 +125,22 @@ def _place_of(holder: Holder) -> Place | None:
 def _by_place(asking: Caller) -> Place:
     """Let in whoever holds a place whose turn has come; give the others theirs."""
     assert isinstance(asking, Holder), "only applicants wait in the room"
+    remembered = parts().room.place_of(asking.account_id)
+    if remembered is not None:
+        stand = answers.stand_of(remembered)
+        if stand is not None and stand.state is PlaceState.WAITING:
+            raise _wait(remembered, stand)
     place = _place_of(asking) or _join(asking)
     if place.standing is Standing.TURN:
         return place
-    stand = answers.stand_of(place.number)
-    raise ProblemError(
+    parts().room.note_place(asking.account_id, place.number)
+    raise _wait(place.number, answers.stand_of(place.number))
+
+
+def _wait(number: int, stand: Stand | None) -> ProblemError:
+    return ProblemError(
         Code.WAITING_ROOM,
-        facts={"place": answers.place_json(place.number, stand)},
+        facts={"place": answers.place_json(number, stand)},
         headers={"Retry-After": str(answers.ask_again_seconds(stand))},
     )
 

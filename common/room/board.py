@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TypeVar, cast
+from uuid import UUID
 
 import orjson
 import redis
@@ -28,6 +29,7 @@ T = TypeVar("T")
 FRESH_SECONDS = 10.0
 _KEY = "room:board"
 _TIMEOUT_SECONDS = 0.25
+_REMEMBERED_SECONDS = 600
 # How long it is remembered that a place has ended, beyond which nobody asks for it.
 _ENDED_SECONDS = places.KEPT_HOURS * 3600
 
@@ -208,6 +210,15 @@ class Mirror:
         except (ValueError, TypeError, KeyError):
             return None
 
+    def note_place(self, account_id: UUID, number: int) -> None:
+        """Remember a voucher's place for a while, for those who submit again and again before their turn."""
+        self._ask(lambda: self._client.set(_of(account_id), number, ex=_REMEMBERED_SECONDS))
+
+    def place_of(self, account_id: UUID) -> int | None:
+        """Return the number that was remembered; only a place that still waits is certainly its own."""
+        number = self._ask(lambda: cast(bytes | None, self._client.get(_of(account_id))))
+        return None if number is None else int(number)
+
     def note_ended(self, number: int) -> None:
         """Note that a place has ended: what was to be had with it is spent."""
         self._ask(lambda: self._client.set(_ended(number), 1, ex=_ENDED_SECONDS))
@@ -226,6 +237,10 @@ class Mirror:
 def connect(settings: Settings) -> Mirror:
     """Return the mirror that the settings name."""
     return Mirror(settings.broker_url)
+
+
+def _of(account_id: UUID) -> str:
+    return f"room:of:{account_id}"
 
 
 def _ended(number: int) -> str:
