@@ -100,6 +100,19 @@ def earlier_answer(connection: Connection, request: Keyed) -> Answer | None:
     return Answer(row.status, row.headers, row.body)
 
 
+def is_known(connection: Connection, *, owner_id: UUID, key: str) -> bool:
+    """Say whether an answer is kept under this key, whatever was asked for."""
+    return bool(
+        connection.execute(
+            text(
+                "select exists (select from idempotency_keys"
+                " where owner_id = :owner_id and key = :key)"
+            ),
+            {"owner_id": owner_id, "key": key},
+        ).scalar_one()
+    )
+
+
 def begin(connection: Connection, request: Keyed) -> Answer | None:
     """Hold the key until the transaction ends, and look for an earlier answer under it.
 

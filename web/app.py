@@ -12,10 +12,12 @@ from common import database, documents, lanes, pace, rates
 from common.codes import PublishedKeys
 from common.database import EDGE, OutcomeUnknownError
 from common.documents import StoreAwayError
-from common.links import StatusLinks
+from common.gatekeeping import Gatekeeper
+from common.links import PlaceLinks, StatusLinks
 from common.problems import Code, ProblemError
 from common.receipts import ReceiptSigner
 from common.replies import Asker
+from common.room import board
 from common.settings import WebSettings
 from common.telemetry import configure_logs, logger
 from web import health, openapi, pages
@@ -28,6 +30,7 @@ from web.api import (
     quota,
     top_ups,
     verifications,
+    waiting_room,
     webhook_endpoints,
 )
 from web.parts import Parts
@@ -61,12 +64,14 @@ def create_app(settings: WebSettings | None = None) -> Flask:
             app.wsgi_app, x_for=settings.trusted_proxies, x_proto=0, x_host=0
         )
     store, celery = documents.connect(settings), lanes.make_celery(settings)
+    opened, paces = database.connect(settings, patience=EDGE), pace.connect(settings)
+    limits, room = rates.connect(settings), board.connect(settings)
     with app.app_context():
         Parts(
             settings=settings,
-            database=database.connect(settings, patience=EDGE),
+            database=opened,
             documents=store,
-            pace=pace.connect(settings),
+            pace=paces,
             receipts=ReceiptSigner(
                 settings.receipt_key_file.read_bytes(), issuer=settings.public_url
             ),
@@ -76,7 +81,12 @@ def create_app(settings: WebSettings | None = None) -> Flask:
             publisher=Publisher(celery),
             supply=settings.serial_supply(),
             asker=Asker(settings=settings, documents=store, celery=celery),
-            rates=rates.connect(settings),
+            rates=limits,
+            gatekeeper=Gatekeeper(
+                settings=settings, database=opened, pace=paces, rates=limits, mirror=room
+            ),
+            room=room,
+            place_links=PlaceLinks(settings),
         ).install()
     for blueprint in (
         jobs.blueprint,
@@ -86,6 +96,7 @@ def create_app(settings: WebSettings | None = None) -> Flask:
         quota.blueprint,
         top_ups.blueprint,
         verifications.blueprint,
+        waiting_room.blueprint,
         public.blueprint,
         health.blueprint,
     ):

@@ -66,6 +66,19 @@ def earlier(keyed: Keyed | None) -> Answer | None:
         return idempotency.earlier_answer(connection, keyed)
 
 
+def is_on_record(owner_id: UUID) -> bool:
+    """Say whether this request's key has an answer already; for those who look before they read.
+
+    Raises:
+        ProblemError: `idempotency_key_invalid`.
+    """
+    header = request.headers.get(HEADER)
+    if header is None:
+        return False
+    with parts().database.reading() as connection:
+        return idempotency.is_known(connection, owner_id=owner_id, key=idempotency.key_of(header))
+
+
 def do(keyed: Keyed | None, work: Callable[[Connection], Answer]) -> tuple[Answer, bool]:
     """Do the work and keep its answer in one transaction, or return the answer that was kept.
 

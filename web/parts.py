@@ -7,12 +7,14 @@ from flask import current_app
 from common.codes import PublishedKeys
 from common.database import Database
 from common.documents import Documents
+from common.gatekeeping import Gatekeeper
 from common.lanes import LanesApp
-from common.links import StatusLinks
+from common.links import PlaceLinks, StatusLinks
 from common.pace import Pace
 from common.rates import Rates
 from common.receipts import ReceiptSigner
 from common.replies import Asker
+from common.room.board import Mirror
 from common.serials import Supply
 from common.settings import WebSettings
 from web.publishing import Publisher
@@ -36,6 +38,9 @@ class Parts:
     supply: Supply
     asker: Asker
     rates: Rates
+    gatekeeper: Gatekeeper
+    room: Mirror
+    place_links: PlaceLinks
 
     def install(self) -> None:
         """Give these parts to the current app."""

@@ -23,9 +23,11 @@ from common.database import EDGE, Database
 from common.documents import Documents
 from common.lanes import LanesApp
 from common.pace import Pace
+from common.room import board
 from common.settings import WorkerSettings
 from common.telemetry import about, configure_logs, logger
 from workers import delivery, stamping, upkeep
+from workers.doorman import Doorman
 from workers.faults import reason_of
 from workers.hands import Hands
 from workers.keyring import Keyring
@@ -115,6 +117,16 @@ class Parts:
         )
 
     @cached_property
+    def doorman(self) -> Doorman:
+        """The gate and the waiting room before it."""
+        return Doorman(
+            settings=SETTINGS,
+            database=self.database,
+            pace=self.pace,
+            mirror=board.connect(SETTINGS),
+        )
+
+    @cached_property
     def sweeper(self) -> Sweeper:
         """The search for objects that no job names."""
         return Sweeper(database=self.database, documents=self.documents)
@@ -147,6 +159,7 @@ app.conf.update(
     beat_schedule={
         name: {"task": f"stampede.{name}", "schedule": seconds}
         for name, seconds in {
+            "room": 1.0,
             "relay": 5.0,
             "relay_deliveries": 5.0,
             "leases": 5.0,
@@ -245,6 +258,13 @@ def deliver(delivery_id: str) -> None:
         PARTS.courier.deliver(UUID(delivery_id))
 
 
+@app.task(name="stampede.room")
+def room() -> None:
+    """Give the waiting room its turns, and open gates whose time has come."""
+    with upkeep.round_of("room"):
+        PARTS.doorman.advance()
+
+
 @app.task(name="stampede.relay")
 def relay() -> None:
     """Send jobs that the broker lost or never got."""
@@ -325,6 +345,7 @@ def inbox() -> None:
 
 @app.task(name="stampede.forget")
 def forget() -> None:
-    """Drop idempotency keys that are too old to count."""
+    """Drop idempotency keys and places in the waiting room that are too old to count."""
     with upkeep.round_of("forget"):
         PARTS.caretaker.forget_idempotency_keys()
+        PARTS.doorman.purge()

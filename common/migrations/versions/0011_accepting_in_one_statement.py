@@ -7,7 +7,7 @@ is one for all of them, and the account is locked for no round trip at all.
 from alembic import op
 
 revision = "0011"
-down_revision = "0009"
+down_revision = "0010"
 
 
 def upgrade() -> None:
