@@ -48,10 +48,15 @@ class Trial:
         return dict(answer.raise_for_status().json())
 
     def wait_until(self, state: str, job_id: str) -> None:
-        """Wait until a job is in a state."""
-        self.machine.wait(
-            lambda: self.job(job_id)["state"] == state, seconds=60, what=f"{job_id} to be {state}"
-        )
+        """Wait until a job is in a state; a front end that dies meanwhile is asked again."""
+
+        def is_so() -> bool:
+            try:
+                return bool(self.job(job_id)["state"] == state)
+            except httpx.TransportError:
+                return False
+
+        self.machine.wait(is_so, seconds=60, what=f"{job_id} to be {state}")
 
     def wait_until_fired(self, step: str) -> int:
         """Wait until an armed step was reached; returns the process that it was reached in."""
