@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from uuid import UUID
 
+import httpx
 import orjson
 import pytest
 import redis
@@ -14,7 +15,7 @@ from common.identifiers import new_id
 from common.lanes import APPLICANT_LANE, BULK_LANE
 from common.settings import WebSettings
 from deploy.servers import embedded_valkey, free_port
-from tests.stack import eventually
+from tests.stack import Account, eventually, serving
 from web.publishing import JOBS_PER_MESSAGE, Publisher
 
 
@@ -23,6 +24,7 @@ class Broker:
 
     def __init__(self, url: str, settings: WebSettings) -> None:
         self._client = redis.Redis.from_url(url)
+        self.url = url
         self.celery = lanes.make_celery(settings.model_copy(update={"broker_url": url}))
 
     def messages(self, lane: str) -> list[list[UUID]]:
@@ -109,3 +111,22 @@ def test_no_more_wait_than_may(broker: Broker) -> None:
     publisher.close()
     assert broker.messages(APPLICANT_LANE) == []
     assert broker.messages(BULK_LANE) == [taken]
+
+
+def test_a_front_end_that_is_ended_kindly_sends_what_it_holds(
+    broker: Broker, environment: dict[str, str], account: Account, letter: bytes, tmp_path: Path
+) -> None:
+    own = environment | {"STAMPEDE_BROKER_URL": broker.url}
+    headers = account.test | {"Content-Type": "application/pdf"}
+    with (
+        serving(own, free_port(), tmp_path / "web.log") as (address, _),
+        httpx.Client(base_url=address, headers=headers, timeout=60) as client,
+    ):
+        sent = [client.post("/v1/jobs", content=letter).json()["id"] for _ in range(6)]
+    found = [
+        job_id
+        for lane in lanes.partner_lanes(account.partner_id)
+        for message in broker.messages(lane)
+        for job_id in message
+    ]
+    assert sorted(map(str, found)) == sorted(sent)
