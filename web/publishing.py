@@ -6,11 +6,11 @@ worker as much as a message for one. A job whose process dies first, or that the
 in the database with the time at which the relay publishes it.
 """
 
-import atexit
 import threading
 import time
 from collections import deque
 from collections.abc import Sequence
+from multiprocessing.util import Finalize
 from uuid import UUID
 
 from common import lanes
@@ -63,7 +63,8 @@ class Publisher:
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name="publisher", daemon=True)
             self._thread.start()
-            atexit.register(self.close)
+            # Granian's workers are children of multiprocessing, which end without `atexit`.
+            Finalize(None, self.close, exitpriority=10)
         waiting = self._lanes.setdefault(lane, deque())
         before = len(waiting)
         waiting.extend(job_ids)
