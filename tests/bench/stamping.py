@@ -1,8 +1,8 @@
 """Accepted to stamped, without the front end: CPU milliseconds a job by process, by ids a message.
 
-Starts a copy of everything, stops its front end's part short by putting letters into the store and
-the database directly, and publishes them in messages of several ids: once for each size that is asked
-for. What accepting costs is left out of every figure, PostgreSQL's included.
+Starts a copy of everything, puts letters into its store and database past the front end, and publishes
+them in messages of several ids: once for each size that is asked for. What accepting costs is left out
+of every figure, PostgreSQL's included.
 
 Example: python -m tests.bench.stamping --json --ids 1,4,16
 """
@@ -19,7 +19,7 @@ from uuid import UUID
 
 from sqlalchemy import text
 
-from common import database, documents, jobs, lanes
+from common import database, documents, jobs, lanes, pace
 from common.database import Database
 from common.settings import Settings
 from deploy.sample import sample_of
@@ -44,6 +44,10 @@ class Jobs:
         self._database: Database = database.connect(settings)
         self._documents = documents.connect(settings)
         self._app = lanes.make_celery(settings)
+        counters = pace.connect(settings)
+        while counters.is_new():
+            # Until its first round, the relay sends everything that is queued, one by one.
+            time.sleep(0.2)
         with self._database.transaction() as connection:
             self._account_id, self._partner_id = connection.execute(
                 text("select id, partner_id from accounts where mode = 'live' and kind = 'partner'")
