@@ -1,5 +1,6 @@
 """A gate of a test's own: front ends with a part of the broker that nobody else uses, and a doorman."""
 
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,7 @@ from common import gates, pace
 from common.admission import OPEN, Kind, Setting
 from common.database import Database
 from common.identifiers import new_id
-from common.lanes import APPLICANT_LANE
+from common.lanes import APPLICANT_LANE, STAMP_LANES
 from common.partners import Mode
 from common.room import board
 from common.settings import WebSettings
@@ -55,14 +56,23 @@ class Stage:
 
     def lane(self, seconds_left: float, *, lane: str = APPLICANT_LANE, each: float = 0.5) -> None:
         """Make a lane so long that a newcomer waits so many seconds."""
-        micros = round(each * 1_000_000)
-        for name, value in (
-            ("accepted", max(0, round(seconds_left / each) - 1)),
-            ("served", 0),
-            ("interval_us", micros),
-            ("service_us", micros),
-        ):
-            self.valkey.hset(f"pace:{lane}", name, str(value))
+        now = round(time.time() * 1_000_000)
+        hour = 3_600_000_000
+        self._count(
+            f"pace:{lane}",
+            accepted=max(0, round(seconds_left / each) - 1),
+            served=0,
+            since_us=now - hour,
+            service_us=round(each * 1_000_000),
+        )
+        waiting = [int(self.valkey.hget(f"pace:{name}", "accepted") or 0) for name in STAMP_LANES]
+        took = round(3600 / each) * max(1, sum(count > 0 for count in waiting))
+        # Measured for an hour; its last turn lies ahead, so that no second counts as idle.
+        self._count("pace:crew", busy_us=hour, taken=took, turns=took, last_us=now + hour)
+
+    def _count(self, key: str, **numbers: int) -> None:
+        for name, value in numbers.items():
+            self.valkey.hset(key, name, str(value))
 
     def voucher(self, *, stamps: int = 2) -> dict[str, str]:
         """Return the headers of a new voucher."""
