@@ -53,16 +53,35 @@ class Stage:
     def valkey(self) -> redis.Redis:
         return redis.Redis.from_url(self.settings.broker_url)
 
-    def lane(self, seconds_left: float, *, lane: str = APPLICANT_LANE, each: float = 0.5) -> None:
-        """Make a lane so long that a newcomer waits so many seconds."""
-        micros = round(each * 1_000_000)
-        for name, value in (
-            ("accepted", max(0, round(seconds_left / each) - 1)),
-            ("served", 0),
-            ("interval_us", micros),
-            ("service_us", micros),
-        ):
-            self.valkey.hset(f"pace:{lane}", name, str(value))
+    def lane(
+        self, seconds_left: float, *, lane: str = APPLICANT_LANE, each: float = 0.5, crew: int = 1
+    ) -> None:
+        """Make a lane so long that a newcomer waits so many seconds.
+
+        Args:
+            seconds_left: of the newcomer.
+            lane: which.
+            each: seconds between two jobs of the lane.
+            crew: how many lanes of this kind and length the workers share.
+        """
+        moment, micros = self.valkey.time()
+        numbers = {
+            "accepted": max(0, round(seconds_left / each) - 1),
+            "served": 0,
+            "since_us": moment * 1_000_000 + micros,
+            "service_us": round(each * 1_000_000),
+        }
+        # Measured for so long that the seconds of a test, in which nobody works, change nothing; and a
+        # hair faster, so that no whole second is rounded up.
+        busy = 10**9
+        measured = {
+            "busy_us": busy * 1_000_000,
+            "taken": round(busy / each * crew * 1.0001),
+            "turns": busy,
+        }
+        for key, facts in ((f"pace:{lane}", numbers), ("pace:crew", measured)):
+            for name, value in facts.items():
+                self.valkey.hset(key, name, str(value))
 
     def voucher(self, *, stamps: int = 2) -> dict[str, str]:
         """Return the headers of a new voucher."""
