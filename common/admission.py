@@ -19,8 +19,6 @@ REOPENING_SHARE = 0.9
 # Submissions a second that a slow gate may be set to: one in fifty seconds at the least.
 SLOWEST_RATE = 0.02
 FASTEST_RATE = 100_000.0
-# Far behind the last place of a lane, so that what one place costs is not lost in whole seconds.
-_FAR = 10_000
 
 
 class Kind(StrEnum):
@@ -91,10 +89,12 @@ class Lane:
         """Return a lane by its measured pace; one that nothing is known of while Valkey is away."""
         if pace is None:
             return cls()
-        newcomer = pace.wait(pace.accepted + 1).seconds_left
-        far = pace.wait(pace.accepted + 1 + _FAR).seconds_left
-        each = None if newcomer is None or far is None else (far - newcomer) / _FAR
-        return cls(pace.waiting, newcomer, each or None)
+        if pace.forecast is None:
+            return cls(pace.waiting)
+        next_place = pace.waiting + 1
+        until = pace.forecast.seconds_until
+        each = until(next_place + 1) - until(next_place)
+        return cls(pace.waiting, pace.newcomer.seconds_left, each if each > 0 else None)
 
 
 @dataclass(frozen=True, slots=True)

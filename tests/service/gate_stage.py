@@ -1,6 +1,5 @@
 """A gate of a test's own: front ends with a part of the broker that nobody else uses, and a doorman."""
 
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +13,7 @@ from common import gates, pace
 from common.admission import OPEN, Kind, Setting
 from common.database import Database
 from common.identifiers import new_id
-from common.lanes import APPLICANT_LANE, STAMP_LANES
+from common.lanes import APPLICANT_LANE
 from common.partners import Mode
 from common.room import board
 from common.settings import WebSettings
@@ -54,25 +53,35 @@ class Stage:
     def valkey(self) -> redis.Redis:
         return redis.Redis.from_url(self.settings.broker_url)
 
-    def lane(self, seconds_left: float, *, lane: str = APPLICANT_LANE, each: float = 0.5) -> None:
-        """Make a lane so long that a newcomer waits so many seconds."""
-        now = round(time.time() * 1_000_000)
-        hour = 3_600_000_000
-        self._count(
-            f"pace:{lane}",
-            accepted=max(0, round(seconds_left / each) - 1),
-            served=0,
-            since_us=now - hour,
-            service_us=round(each * 1_000_000),
-        )
-        waiting = [int(self.valkey.hget(f"pace:{name}", "accepted") or 0) for name in STAMP_LANES]
-        took = round(3600 / each) * max(1, sum(count > 0 for count in waiting))
-        # Measured for an hour; its last turn lies ahead, so that no second counts as idle.
-        self._count("pace:crew", busy_us=hour, taken=took, turns=took, last_us=now + hour)
+    def lane(
+        self, seconds_left: float, *, lane: str = APPLICANT_LANE, each: float = 0.5, crew: int = 1
+    ) -> None:
+        """Make a lane so long that a newcomer waits so many seconds.
 
-    def _count(self, key: str, **numbers: int) -> None:
-        for name, value in numbers.items():
-            self.valkey.hset(key, name, str(value))
+        Args:
+            seconds_left: of the newcomer.
+            lane: which.
+            each: seconds between two jobs of the lane.
+            crew: how many lanes of this kind and length the workers share.
+        """
+        moment, micros = self.valkey.time()
+        numbers = {
+            "accepted": max(0, round(seconds_left / each) - 1),
+            "served": 0,
+            "since_us": moment * 1_000_000 + micros,
+            "service_us": round(each * 1_000_000),
+        }
+        # Measured for so long that the seconds of a test, in which nobody works, change nothing; and a
+        # hair faster, so that no whole second is rounded up.
+        busy = 10**9
+        measured = {
+            "busy_us": busy * 1_000_000,
+            "taken": round(busy / each * crew * 1.0001),
+            "turns": busy,
+        }
+        for key, facts in ((f"pace:{lane}", numbers), ("pace:crew", measured)):
+            for name, value in facts.items():
+                self.valkey.hset(key, name, str(value))
 
     def voucher(self, *, stamps: int = 2) -> dict[str, str]:
         """Return the headers of a new voucher."""

@@ -24,7 +24,7 @@ CLOSED = Setting(State.CLOSED, reason="The store is full.")
 
 def full_for_partner(stage: Stage, seconds: float = 100.0) -> None:
     for lane in lanes.partner_lanes(stage.account.partner_id):
-        stage.lane(seconds, lane=lane)
+        stage.lane(seconds, lane=lane, crew=2)
 
 
 def batch(stage: Stage) -> dict[str, Any]:
@@ -55,8 +55,8 @@ def test_past_the_horizon_a_partner_is_told_truthfully_when_to_come_back(stage: 
 
 def test_one_short_lane_of_two_is_enough_for_a_partner(stage: Stage) -> None:
     long, short = lanes.partner_lanes(stage.account.partner_id)
-    stage.lane(1000.0, lane=long)
-    stage.lane(10.0, lane=short)
+    stage.lane(1000.0, lane=long, crew=2)
+    stage.lane(10.0, lane=short, crew=2)
     accepted = stage.submit(stage.front_end(), stage.account.live)
     assert accepted.status_code == 202
     [job] = stage.sql(f"select lane from jobs where partner_id = '{stage.account.partner_id}'")
