@@ -86,6 +86,7 @@ class Code(StrEnum):
     WEBHOOK_URL_REFUSED = "webhook_url_refused"
     # The service itself
     SERVICE_UNAVAILABLE = "service_unavailable"
+    OVERLOADED = "overloaded"
     OUTCOME_UNKNOWN = "outcome_unknown"
     INTERNAL_ERROR = "internal_error"
 
@@ -336,6 +337,13 @@ PROBLEMS: dict[Code, Problem] = {
         503,
         "The service cannot take this right now. Nothing was accepted or charged; try again later.",
         "Layanan belum dapat menerima ini. Tidak ada yang diterima atau ditagih; coba lagi nanti.",
+    ),
+    Code.OVERLOADED: Problem(
+        503,
+        "More is coming in than can be taken at once. Nothing was accepted or charged; send it again"
+        " after the time in Retry-After.",
+        "Terlalu banyak yang masuk bersamaan. Tidak ada yang diterima atau ditagih; kirim lagi setelah"
+        " waktu di Retry-After.",
     ),
     Code.OUTCOME_UNKNOWN: Problem(
         503,

@@ -181,6 +181,18 @@ class WebSettings(Settings):
         ge=1,
         description="Requests that may wait for workers at once, a web process; each holds a thread.",
     )
+    requests_at_once: int = Field(
+        24,
+        ge=4,
+        description="Requests with a body that a web process has under way, slow uploads included; at"
+        " least a quarter fewer than the server has threads, which are for status polls.",
+    )
+    submissions_at_once: int = Field(
+        16,
+        ge=4,
+        description="Submissions that a web process works on at once while they are quick; one more"
+        " is answered 503 before its document is read.",
+    )
     trusted_proxies: int = Field(
         0,
         ge=0,

@@ -20,7 +20,7 @@ from common.replies import Asker
 from common.room import board
 from common.settings import WebSettings
 from common.telemetry import configure_logs, logger
-from web import health, openapi, pages
+from web import health, openapi, pages, shedding
 from web.answers import problem_answer
 from web.api import (
     batches,
@@ -63,6 +63,8 @@ def create_app(settings: WebSettings | None = None) -> Flask:
         app.wsgi_app = ProxyFix(  # type: ignore[method-assign]
             app.wsgi_app, x_for=settings.trusted_proxies, x_proto=0, x_host=0
         )
+    app.wsgi_app = shedding.Shedding(app.wsgi_app, settings)  # type: ignore[method-assign]
+    app.before_request(shedding.refuse_page)
     store, celery = documents.connect(settings), lanes.make_celery(settings)
     opened, paces = database.connect(settings, patience=EDGE), pace.connect(settings)
     limits, room = rates.connect(settings), board.connect(settings)
