@@ -84,6 +84,8 @@ class Code(StrEnum):
     REFERENCE_REUSED = "reference_reused"
     # Webhooks
     WEBHOOK_URL_REFUSED = "webhook_url_refused"
+    # How much
+    RATE_LIMITED = "rate_limited"
     # The service itself
     SERVICE_UNAVAILABLE = "service_unavailable"
     OVERLOADED = "overloaded"
@@ -332,6 +334,13 @@ PROBLEMS: dict[Code, Problem] = {
         422,
         "Webhooks are not sent to this address. Use a public https:// address.",
         "Webhook tidak dikirim ke alamat ini. Gunakan alamat https:// publik.",
+    ),
+    Code.RATE_LIMITED: Problem(
+        429,
+        "You send more than your limit allows. Nothing was accepted or charged; send it again after the"
+        " time in Retry-After.",
+        "Anda mengirim melebihi batas Anda. Tidak ada yang diterima atau ditagih; kirim lagi setelah"
+        " waktu di Retry-After.",
     ),
     Code.SERVICE_UNAVAILABLE: Problem(
         503,

@@ -34,7 +34,8 @@ _TIMEOUT_SECONDS = 0.25
 
 # KEYS: pairs of a bucket and its limit's count of new buckets. ARGV: what to take from each (0: only
 # look), the most new buckets, then for each pair its window and the time for one, in microseconds.
-# Returns triples: how many are left, microseconds until one is there, microseconds until all are.
+# Returns triples: how many are left, microseconds until as many are there again, microseconds until all
+# are.
 _TAKE = """
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
@@ -64,7 +65,7 @@ for pair = 1, #KEYS / 2 do
   end
   local room = now + window - full
   answer[#answer + 1] = left
-  answer[#answer + 1] = math.max(0, each - room)
+  answer[#answer + 1] = math.max(0, each * math.max(1, cost) - room)
   answer[#answer + 1] = full - now
 end
 return answer
@@ -104,19 +105,22 @@ class Standing:
 
     Attributes:
         left: how many were there.
-        wait_seconds: after how many seconds there is one, now that what was asked for is taken.
+        wait_seconds: after how many seconds there are as many as were asked for, now that those are
+            taken.
         full_seconds: after how many seconds all are there again.
+        asked: how many were asked for.
     """
 
     limit: Limit
     left: int
     wait_seconds: int = 0
     full_seconds: int = 0
+    asked: int = 1
 
     @property
     def allowed(self) -> bool:
-        """Say whether there was one."""
-        return self.left > 0
+        """Say whether there were as many as were asked for."""
+        return self.left >= self.asked
 
     @property
     def untouched(self) -> bool:
@@ -160,9 +164,9 @@ class Rates:
         """Return where these buckets stand; takes nothing."""
         return self._ask(buckets, 0)
 
-    def take(self, *buckets: Bucket) -> list[Standing]:
-        """Take one from each of these buckets that has one; return where they stood before."""
-        return self._ask(buckets, 1)
+    def take(self, *buckets: Bucket, count: int = 1) -> list[Standing]:
+        """Take so many from each of these buckets that has them; return where they stood before."""
+        return self._ask(buckets, count)
 
     def _ask(self, buckets: Sequence[Bucket], cost: int) -> list[Standing]:
         keys = [key for bucket in buckets for key in self._keys(bucket)]
@@ -177,7 +181,7 @@ class Rates:
             RATES_UNKNOWN.inc()
             return [Standing(bucket.limit, bucket.limit.count) for bucket in buckets]
         return [
-            Standing(bucket.limit, left, _seconds(wait), _seconds(full))
+            Standing(bucket.limit, left, _seconds(wait), _seconds(full), max(1, cost))
             for bucket, left, wait, full in zip(buckets, *_thirds(answer), strict=True)
         ]
 

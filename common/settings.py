@@ -193,6 +193,18 @@ class WebSettings(Settings):
         description="Submissions that a web process works on at once while they are quick; one more"
         " is answered 503 before its document is read.",
     )
+    partner_submissions_per_minute: int = Field(
+        60_000,
+        ge=1,
+        description="Documents that one partner may submit in a minute, unless it has a number of its"
+        " own (`stampede partner limits`).",
+    )
+    partner_submissions_at_once: int = Field(
+        16,
+        ge=1,
+        description="Submissions that one partner may have under way at once in a web process, unless"
+        " it has a number of its own.",
+    )
     trusted_proxies: int = Field(
         0,
         ge=0,

@@ -1,6 +1,7 @@
 """`create_app()`: the Flask application, put together from its parts and routes."""
 
 import random
+import time
 
 from flask import Flask, Response, jsonify, request
 from sqlalchemy.exc import DBAPIError
@@ -8,7 +9,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from common import database, documents, lanes, pace, rates
+from common import allowances, database, documents, lanes, pace, rates
 from common.codes import PublishedKeys
 from common.database import EDGE, OutcomeUnknownError
 from common.documents import StoreAwayError

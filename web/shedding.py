@@ -10,6 +10,7 @@ import random
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
+from uuid import UUID
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import orjson
@@ -25,6 +26,7 @@ from web.underway import Bounds, UnderWay, Visit
 # What takes part in the limit on submissions: where documents come in to be stamped.
 SUBMISSIONS = frozenset({"/v1/jobs", "/v1/batches"})
 _WITHOUT_BODY = frozenset({"GET", "HEAD", "OPTIONS"})
+_VISIT = "stampede.visit"
 _REFUSED_PAGE = "stampede.refused"
 
 UNDER_WAY = Gauge(
@@ -75,9 +77,11 @@ class Shedding:
         if environ["REQUEST_METHOD"] in _WITHOUT_BODY:
             return self._inner(environ, start_response)
         path = environ["PATH_INFO"]
-        visit = self.under_way.enter(submission=path in SUBMISSIONS)
+        sender = environ.get("HTTP_AUTHORIZATION", "")
+        visit = self.under_way.enter(sender, submission=path in SUBMISSIONS)
         if visit is None:
             return self._refuse(path, environ, start_response)
+        environ[_VISIT] = self.under_way, visit
         environ["wsgi.input"] = _Arriving(environ["wsgi.input"], visit, self._clock)
         status = ""
 
@@ -141,6 +145,12 @@ class _Arriving:
         finally:
             self._visit.waits_since = None
             self._visit.waited += self._clock() - began
+
+
+def may_have_another(partner_id: UUID, most: int) -> bool:
+    """Note whose this request is, and say whether that partner may have one more under way here."""
+    under_way, visit = request.environ[_VISIT]
+    return bool(under_way.belongs_to(visit, partner_id, most))
 
 
 def refuse_page() -> None:

@@ -12,6 +12,7 @@ import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from uuid import UUID
 
 # A body that has not moved for so long is its sender's to wait for; seconds.
 SLOW_SECONDS = 0.25
@@ -19,6 +20,8 @@ SLOW_SECONDS = 0.25
 _SAMPLE = 16
 _SECONDS_BETWEEN = 0.25
 _SHRINK = 0.8
+# The share of the places that a sender may have who has one already.
+_FOR_EVERYBODY = 0.75
 # Acceptances a second before any were measured.
 _FIRST_GUESS = 50.0
 _SMOOTHING = 0.3
@@ -74,13 +77,20 @@ def retry_after(seconds_behind: float, draw: float) -> int:
 
 
 class Visit:
-    """One request with a body, and since when it has waited for its sender."""
+    """One request with a body: whose it is, and since when it has waited for its sender.
 
-    __slots__ = ("began", "submission", "waited", "waits_since")
+    Attributes:
+        sender: what it was sent with, not looked up: an Authorization header.
+        partner_id: whose it is, once that is known.
+    """
 
-    def __init__(self, began: float, *, submission: bool) -> None:
+    __slots__ = ("began", "partner_id", "sender", "submission", "waited", "waits_since")
+
+    def __init__(self, began: float, sender: str, *, submission: bool) -> None:
         """Begin at a time of the monotonic clock."""
         self.began = began
+        self.sender = sender
+        self.partner_id: UUID | None = None
         self.submission = submission
         self.waited = 0.0
         self.waits_since: float | None = None
@@ -107,18 +117,36 @@ class UnderWay:
         # When the work of all that were refused would be done.
         self._done_at = 0.0
 
-    def enter(self, *, submission: bool) -> Visit | None:
-        """Let a request in, or return None: it is one too many."""
+    def enter(self, sender: str, *, submission: bool) -> Visit | None:
+        """Let a request in, or return None: it is one too many.
+
+        The last quarter of the places is for senders that have none yet, so that one who sends all
+        the time closes the door on nobody else.
+        """
         now = self._clock()
         with self._lock:
-            if len(self._visits) < self.bounds.all and (
-                not submission or self._working(now) < self.limit
-            ):
-                visit = Visit(now, submission=submission)
-                self._visits.add(visit)
-                return visit
-            self._refused = True
-            return None
+            if submission:
+                theirs = [v for v in self._visits if v.submission and not v.is_slow(now)]
+                full = len(theirs) >= self.limit or (
+                    len(theirs) >= self.limit * _FOR_EVERYBODY
+                    and any(visit.sender == sender for visit in theirs)
+                )
+            else:
+                full = False
+            if full or len(self._visits) >= self.bounds.all:
+                self._refused = True
+                return None
+            visit = Visit(now, sender, submission=submission)
+            self._visits.add(visit)
+            return visit
+
+    def belongs_to(self, visit: Visit, partner_id: UUID, most: int) -> bool:
+        """Note whose a submission is, and say whether that partner may have one more under way."""
+        with self._lock:
+            if sum(other.partner_id == partner_id for other in self._visits) >= most:
+                return False
+            visit.partner_id = partner_id
+            return True
 
     def leave(self, visit: Visit, *, accepted: bool) -> None:
         """Note that a request was answered; acceptances are what the limit is measured by."""
@@ -143,9 +171,6 @@ class UnderWay:
     def count(self) -> int:
         """Return how many requests are under way."""
         return len(self._visits)
-
-    def _working(self, now: float) -> int:
-        return sum(visit.submission and not visit.is_slow(now) for visit in self._visits)
 
     def _look(self, now: float, passed: float) -> None:
         took = sorted(self._took)
