@@ -33,7 +33,8 @@ _WHOSE_BYTES = 15
 _TIMEOUT_SECONDS = 0.25
 
 # KEYS: pairs of a bucket and its limit's count of new buckets. ARGV: what to take from each (0: only
-# look), the most new buckets, then for each pair its window and the time for one, in microseconds.
+# look), the most new buckets, then for each pair its window, the time for one, and how much it may owe, in
+# microseconds.
 # Returns triples: how many are left, microseconds until as many are there again, microseconds until all
 # are.
 _TAKE = """
@@ -43,14 +44,15 @@ local cost, most = tonumber(ARGV[1]), tonumber(ARGV[2])
 local answer = {}
 for pair = 1, #KEYS / 2 do
   local bucket, made = KEYS[2 * pair - 1], KEYS[2 * pair]
-  local window, each = tonumber(ARGV[2 * pair + 1]), tonumber(ARGV[2 * pair + 2])
+  local window, each = tonumber(ARGV[3 * pair]), tonumber(ARGV[3 * pair + 1])
+  local owes = tonumber(ARGV[3 * pair + 2])
   local stored = tonumber(redis.call('GET', bucket))
   local full = stored or now
   if full < now then full = now end
   -- The clock may have stepped back.
-  if full > now + window then full = now + window end
-  local left = math.floor((now + window - full) / each)
-  if cost > 0 and left >= cost then
+  if full > now + window + owes then full = now + window + owes end
+  local left = math.max(0, math.floor((now + window - full) / each))
+  if cost > 0 and (left >= cost or owes > 0) then
     local kept = true
     if not stored then
       local count = redis.call('INCR', made)
@@ -58,7 +60,7 @@ for pair = 1, #KEYS / 2 do
       kept = count <= most
     end
     if kept then
-      full = full + each * cost
+      full = math.min(full + each * cost, now + window + owes)
       redis.call('SET', bucket, string.format('%.0f', full),
                  'PX', math.ceil((full - now) / 1000))
     end
@@ -74,11 +76,16 @@ return answer
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """So many in so many seconds; all of them may come at once."""
+    """So many in so many seconds; all of them may come at once.
+
+    Who `owes` pays for what was refused too, up to one window's worth: whoever goes on at a higher rate
+    gets nothing until it has paused, instead of just so many.
+    """
 
     name: str
     count: int
     seconds: int
+    owes: bool = False
 
     @property
     def microseconds_each(self) -> int:
@@ -173,7 +180,11 @@ class Rates:
         sizes = [
             number
             for bucket in buckets
-            for number in (bucket.limit.seconds * 1_000_000, bucket.limit.microseconds_each)
+            for number in (
+                bucket.limit.seconds * 1_000_000,
+                bucket.limit.microseconds_each,
+                bucket.limit.seconds * 1_000_000 * bucket.limit.owes,
+            )
         ]
         try:
             answer = cast(list[int], self._take(keys=keys, args=[cost, self._most, *sizes]))

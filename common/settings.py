@@ -205,6 +205,12 @@ class WebSettings(Settings):
         description="Submissions that one partner may have under way at once in a web process, unless"
         " it has a number of its own.",
     )
+    partner_prompt_per_minute: int = Field(
+        1200,
+        ge=1,
+        description="Pace up to which a partner's documents go to its own lanes, in documents a minute; at"
+        " a higher one they go to the lane for bulk. It may have a number of its own.",
+    )
     trusted_proxies: int = Field(
         0,
         ge=0,

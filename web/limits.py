@@ -6,10 +6,11 @@ counted by partner; an applicant's voucher is a limit by itself.
 """
 
 import random
+from collections.abc import Sequence
 from typing import NoReturn
 from uuid import UUID
 
-from flask import Response, after_this_request, request
+from flask import Response, after_this_request, g, request
 
 from common.partners import Caller
 from common.problems import Code, ProblemError
@@ -24,6 +25,7 @@ log = logger(__name__)
 
 MINUTE = 60
 HOUR = 3600
+_PROMPT = "stampede_prompt"
 
 
 def refuse_guessing() -> None:
@@ -97,7 +99,12 @@ def count_submission(caller: Caller) -> None:
             # The document is not read, so the connection cannot be used again.
             {"Retry-After": str(retry_after(0, random.random())), "Connection": "close"},
         )
-    _take_submissions(caller, allowance.limit, 1)
+    _take_submissions(caller, allowance.limit, 1, beside=(allowance.prompt,))
+
+
+def is_prompt() -> bool:
+    """Say whether this submission's partner keeps to its pace, as `count_submission` found."""
+    return bool(g.get(_PROMPT, True))
 
 
 def count_further_documents(caller: Caller, count: int) -> None:
@@ -113,8 +120,12 @@ def count_further_documents(caller: Caller, count: int) -> None:
         _take_submissions(caller, limit, further)
 
 
-def _take_submissions(caller: Caller, limit: Limit, count: int) -> None:
-    [standing] = parts().rates.take(Bucket(limit, str(caller.partner_id)), count=count)
+def _take_submissions(
+    caller: Caller, limit: Limit, count: int, *, beside: Sequence[Limit] = ()
+) -> None:
+    buckets = [Bucket(each, str(caller.partner_id)) for each in (limit, *beside)]
+    standing, *prompt = parts().rates.take(*buckets, count=count)
+    setattr(g, _PROMPT, all(found.allowed for found in prompt))
     if standing.allowed:
         _tell(standing, taken=count)
         return

@@ -22,8 +22,10 @@ partners = Table(
     # What it may submit; null: as the settings say.
     Column("submissions_per_minute", Integer),
     Column("submissions_at_once", Integer),
+    Column("prompt_per_minute", Integer),
     CheckConstraint("submissions_per_minute > 0", name="submissions_per_minute_positive"),
     CheckConstraint("submissions_at_once > 0", name="submissions_at_once_positive"),
+    CheckConstraint("prompt_per_minute > 0", name="prompt_per_minute_positive"),
 )
 
 api_keys = Table(

@@ -1,5 +1,6 @@
 """`stampede partner` and `key`: who submits by API, how much, and with which keys."""
 
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -8,7 +9,6 @@ from click.core import ParameterSource
 from sqlalchemy import Connection
 
 from common import allowances, partners
-from common.allowances import Own
 from common.partners import Mode
 from deploy.cli.surroundings import transaction
 from deploy.cli.words import Words
@@ -54,32 +54,29 @@ class Number(click.ParamType[int | None]):
 @click.argument("name", type=Words())
 @click.option("--per-minute", type=Number(), help="Documents it may submit in a minute.")
 @click.option("--at-once", type=Number(), help="Submissions under way in one web process.")
-@click.pass_context
-def partner_limits(
-    context: click.Context, name: str, per_minute: int | None, at_once: int | None
-) -> None:
+@click.option("--prompt-per-minute", type=Number(), help="How many of them go to its own lanes.")
+def partner_limits(name: str, **asked: int | None) -> None:
     """Show how much a partner may submit, and change it: a number, or 'default'.
 
-    A change counts after ten seconds. A default is what STAMPEDE_PARTNER_SUBMISSIONS_PER_MINUTE and
-    STAMPEDE_PARTNER_SUBMISSIONS_AT_ONCE say.
+    A change counts after ten seconds. The defaults are those of STAMPEDE_PARTNER_SUBMISSIONS_PER_MINUTE,
+    STAMPEDE_PARTNER_SUBMISSIONS_AT_ONCE and STAMPEDE_PARTNER_PROMPT_PER_MINUTE.
     """
+    source = click.get_current_context().get_parameter_source
     given = {
-        option
-        for option in ("per_minute", "at_once")
-        if context.get_parameter_source(option) is ParameterSource.COMMANDLINE
+        option: number
+        for option, number in asked.items()
+        if source(option) is ParameterSource.COMMANDLINE
     }
     with transaction() as connection:
         owner = find_partner(connection, name)
         numbers = allowances.own(connection, owner.id)
         if given:
-            numbers = Own(
-                per_minute if "per_minute" in given else numbers.per_minute,
-                at_once if "at_once" in given else numbers.at_once,
-            )
+            numbers = replace(numbers, **given)
             allowances.set_own(connection, owner.id, numbers)
     for what, number in (
         ("documents a minute", numbers.per_minute),
         ("at once", numbers.at_once),
+        ("prompt a minute", numbers.prompt_per_minute),
     ):
         click.echo(f"{what:<20}{'default' if number is None else number}")
 

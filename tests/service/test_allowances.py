@@ -8,8 +8,9 @@ import orjson
 import pytest
 from click.testing import CliRunner
 from flask.testing import FlaskClient
+from sqlalchemy import text
 
-from common import allowances
+from common import allowances, lanes
 from common.allowances import KEPT_SECONDS, Allowance, Allowances, Own
 from common.database import Database
 from common.identifiers import new_id
@@ -85,14 +86,14 @@ def test_a_partner_may_have_a_number_of_its_own_in_all_processes_soon(
     db: Database, web_settings: WebSettings, account: Account
 ) -> None:
     now = [0.0]
-    everybody = Allowance(100, 10)
+    everybody = Allowance(100, 10, 1200)
     mine = Allowances(db, everybody, lambda: now[0])
     assert mine.of(account.partner_id) == everybody
     with db.transaction() as connection:
         allowances.set_own(connection, account.partner_id, Own(per_minute=7))
     assert mine.of(account.partner_id) == everybody
     now[0] += KEPT_SECONDS
-    assert mine.of(account.partner_id) == Allowance(7, 10)
+    assert mine.of(account.partner_id) == Allowance(7, 10, 1200)
     assert mine.of(new_id()) == everybody
 
 
@@ -100,8 +101,8 @@ def test_while_the_database_is_away_what_was_read_before_counts(
     db: Database, web_settings: WebSettings, account: Account
 ) -> None:
     nowhere = f"postgresql://nobody@127.0.0.1:{free_port()}/nothing"
-    away = Allowances(Database(nowhere, pool_size=1), Allowance(100, 10), lambda: 0.0)
-    assert away.of(account.partner_id) == Allowance(100, 10)
+    away = Allowances(Database(nowhere, pool_size=1), Allowance(100, 10, 1200), lambda: 0.0)
+    assert away.of(account.partner_id) == Allowance(100, 10, 1200)
 
 
 def test_while_valkey_is_away_everything_is_allowed(
@@ -133,6 +134,36 @@ def test_one_more_at_once_than_a_partner_may_have_is_refused(
     under_way.leave(visit, accepted=True)
     taken = app.test_client().post("/v1/jobs", data=letter, headers=account.test | PDF)
     assert taken.status_code == 202
+
+
+def test_what_a_partner_submits_beyond_its_pace_goes_to_the_lane_for_bulk(
+    web_settings: WebSettings, make_account: Callable[..., Account], db: Database, letter: bytes
+) -> None:
+    one, other = make_account(), make_account()
+    slow = web_settings.model_copy(update={"partner_prompt_per_minute": 180})
+    client = create_app(slow).test_client()
+
+    def lane(account: Account) -> str:
+        job = client.post("/v1/jobs", data=letter, headers=account.test | PDF).json
+        with db.transaction() as connection:
+            found = text("select lane from jobs where id = :id")
+            return str(connection.execute(found, {"id": (job or {})["id"]}).scalar_one())
+
+    own = lanes.partner_lanes(one.partner_id)
+    chosen = [lane(one) for _ in range(5)]
+    assert set(chosen[:3]) <= set(own)
+    assert chosen[3:] == [lanes.BULK_LANE] * 2
+    assert lane(other) in lanes.partner_lanes(other.partner_id)
+
+
+@pytest.mark.parametrize(
+    ("per_minute", "count", "seconds"), [(1200, 20, 1), (12, 1, 5), (1, 1, 60), (7, 1, 8)]
+)
+def test_the_pace_of_a_partner_is_kept_whatever_its_number(
+    per_minute: int, count: int, seconds: int
+) -> None:
+    limit = Allowance(1, 1, per_minute).prompt
+    assert (limit.count, limit.seconds) == (count, seconds)
 
 
 def test_an_applicant_is_limited_by_the_voucher_alone(
@@ -167,11 +198,14 @@ def test_the_command_shows_and_changes_the_limits_of_a_partner(
         return done.exit_code, done.output
 
     assert run("create", name)[0] == 0
-    assert run("limits", name) == (0, "documents a minute  default\nat once             default\n")
+    assert run("limits", name) == (
+        0,
+        "documents a minute  default\nat once             default\nprompt a minute     default\n",
+    )
     assert run("limits", name, "--per-minute", "600", "--at-once", "4")[0] == 0
     assert run("limits", name, "--at-once", "default") == (
         0,
-        "documents a minute  600\nat once             default\n",
+        "documents a minute  600\nat once             default\nprompt a minute     default\n",
     )
     assert run("limits", name)[1].startswith("documents a minute  600")
     for wrong in ("0", "-1", "many", "99999999999"):
@@ -184,4 +218,4 @@ def test_the_command_shows_and_changes_the_limits_of_a_partner(
 
 
 def test_the_defaults_are_the_settings(web_settings: WebSettings) -> None:
-    assert allowances.default(web_settings) == Allowance(60_000, 16)
+    assert allowances.default(web_settings) == Allowance(60_000, 16, 1200)

@@ -1,4 +1,4 @@
-"""What a partner may submit: two columns, empty, so that no row is written and the settings count."""
+"""What a partner may submit: three columns, empty, so that no row is written and the settings count."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -6,7 +6,7 @@ from alembic import op
 revision = "0013"
 down_revision = "0009"
 
-COLUMNS = ("submissions_per_minute", "submissions_at_once")
+COLUMNS = ("submissions_per_minute", "submissions_at_once", "prompt_per_minute")
 
 
 def upgrade() -> None:

@@ -1,0 +1,48 @@
+"""Whether others wait: what a worker asks between two jobs of one message.
+
+A message may stand for many jobs of a lane. Held for all of them, a worker would let others wait for a
+dozen jobs of a dump where they waited for one; so it gives the rest back when somebody is there who is to
+be served first, and turns are taken by jobs, whatever a message holds.
+"""
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from common.lanes import BULK_LANE, STAMP_LANES
+from common.settings import Settings
+
+_TIMEOUT_SECONDS = 0.25
+
+
+def go_before(lane: str) -> tuple[str, ...]:
+    """Return the lanes whose jobs are not to wait for the rest of a message of this lane."""
+    return tuple(other for other in STAMP_LANES if other not in (lane, BULK_LANE))
+
+
+class Others:
+    """Looks into the broker's queues, which are Valkey's lists of the lanes' names."""
+
+    def __init__(self, broker_url: str) -> None:
+        """Prepare a client; connects at the first use."""
+        self._client = redis.Redis.from_url(
+            broker_url,
+            socket_timeout=_TIMEOUT_SECONDS,
+            socket_connect_timeout=_TIMEOUT_SECONDS,
+            retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
+        )
+
+    def wait(self, lane: str) -> bool:
+        """Say whether somebody waits who goes before the rest of a message of this lane.
+
+        One command. Nobody does while Valkey is away: then nobody would be served either.
+        """
+        try:
+            return bool(self._client.exists(*go_before(lane)))
+        except redis.RedisError:
+            return False
+
+
+def connect(settings: Settings) -> Others:
+    """Return the queues of the broker that the settings name."""
+    return Others(settings.broker_url)
