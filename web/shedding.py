@@ -25,6 +25,9 @@ from web.underway import Bounds, UnderWay, Visit
 
 # What takes part in the limit on submissions: where documents come in to be stamped.
 SUBMISSIONS = frozenset({"/v1/jobs", "/v1/batches"})
+# Submissions at once, however long they take: where a machine is busy with other things, refusing more
+# of them makes none of them quicker.
+LEAST = 8
 _WITHOUT_BODY = frozenset({"GET", "HEAD", "OPTIONS"})
 _VISIT = "stampede.visit"
 _REFUSED_PAGE = "stampede.refused"
@@ -56,7 +59,12 @@ class Shedding:
         self._inner = inner
         self._draw = draw
         self.under_way = UnderWay(
-            Bounds(all=settings.requests_at_once, most=settings.submissions_at_once), clock
+            Bounds(
+                all=settings.requests_at_once,
+                most=settings.submissions_at_once,
+                least=min(LEAST, settings.submissions_at_once),
+            ),
+            clock,
         )
         self._clock = clock
         problem = PROBLEMS[Code.OVERLOADED]

@@ -42,8 +42,8 @@ class Bounds:
 
     all: int
     most: int
-    least: int = 4
-    target_seconds: float = 0.1
+    least: int
+    target_seconds: float = 0.2
 
 
 def next_limit(limit: int, *, median_seconds: float, refused: bool, bounds: Bounds) -> int:
