@@ -32,9 +32,13 @@ from deploy.supervision import Supervisor
 
 READY_SECONDS = 90
 DRAIN_SECONDS = 60
-# How granian serves the front end: threads for all requests with a body (`requests_at_once`), and as
-# many again as are always left for status polls.
-SERVING = ("--blocking-threads", "32", "--workers-kill-timeout", "20", "--no-ws")
+# How granian serves the front end: threads for all requests with a body (`requests_at_once`), and some that
+# are always left for status polls. Its connections are counted open or idle: at 1,024, which it
+# has by itself, as many browsers that keep theirs would shut everybody else out.
+SERVING = (
+    *("--blocking-threads", "32", "--backlog", "4096", "--backpressure", "4096"),
+    *("--workers-kill-timeout", "20", "--no-ws"),
+)
 
 
 class UpError(RuntimeError):

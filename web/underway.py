@@ -43,7 +43,7 @@ class Bounds:
     all: int
     most: int
     least: int
-    target_seconds: float = 0.2
+    target_seconds: float = 0.12
 
 
 def next_limit(limit: int, *, median_seconds: float, refused: bool, bounds: Bounds) -> int:

@@ -1,6 +1,7 @@
 """What is too much is refused before it is read, and whoever only asks is answered meanwhile."""
 
 import io
+import resource
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -154,3 +155,25 @@ def test_a_client_that_asks_first_never_sends_what_is_refused(
         ):
             line.sendall(head)
             assert line.recv(1024).startswith(b"HTTP/1.1 503")
+
+
+@pytest.fixture
+def many_files() -> Iterator[None]:
+    """As many open files as a copy allows its front end; what is started meanwhile may have them too."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.usefixtures("many_files")
+def test_connections_that_are_kept_shut_nobody_out(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    port = free_port()
+    with serving(environment, port, tmp_path / "web.log") as (address, _), ExitStack() as kept:
+        for _ in range(1100):
+            line = kept.enter_context(socket.create_connection(("127.0.0.1", port), 10))
+            line.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert line.recv(4096).startswith(b"HTTP/1.1 200")
+        assert httpx.get(f"{address}/livez", timeout=10).status_code == 200
