@@ -8,7 +8,7 @@ a client that asks first (`Expect: 100-continue`) never sends them.
 
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from uuid import UUID
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -131,7 +131,7 @@ class Shedding:
 
 
 class _Arriving:
-    """A request's body that notes how long its reader waited for it."""
+    """A request's body (PEP 3333, "Input and Error Streams") that notes how long its reader waited."""
 
     def __init__(self, stream: Any, visit: Visit, clock: Callable[[], float]) -> None:
         self._stream = stream
@@ -145,6 +145,14 @@ class _Arriving:
     def readline(self, size: int = -1) -> bytes:
         """Return a line."""
         return self._wait(lambda: self._stream.readline(size))
+
+    def readlines(self, _hint: int = -1) -> list[bytes]:
+        """Return all lines there are; the hint may be left alone."""
+        return list(self)
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Yield the lines as they come."""
+        return iter(self.readline, b"")
 
     def _wait(self, read: Callable[[], bytes]) -> bytes:
         began = self._visit.waits_since = self._clock()

@@ -95,6 +95,7 @@ def _offered(
     came = offering.finish(submitting)
     polls, livez = map(offering.finish, beside)
     seconds = time.perf_counter() - began
+    cpus = {name: (cpu_seconds(pid) - used[name]) / seconds for name, pid in copy.pids.items()}
     accepted, refused = came.with_status(202), came.with_status(429, 503)
     latency = milliseconds(accepted)
     # Until the last was offered: what was still answered afterwards belongs to these seconds.
@@ -112,12 +113,14 @@ def _offered(
         "retry_after": _spread(refused),
         "polls": {"answers": polls.counts()} | milliseconds(polls.with_status(200, 304)),
         "livez_ms": milliseconds(livez.with_status(200)),
+        "web_cpu_ms_per_accept": _per(cpus["web"] * seconds * 1000, len(accepted)),
         "offering_cpus": round(came.cpu_seconds / came.seconds, 2),
-        "cpus": {
-            name: round((cpu_seconds(pid) - used[name]) / seconds, 2)
-            for name, pid in copy.pids.items()
-        },
+        "cpus": {name: round(share, 2) for name, share in cpus.items()},
     }
+
+
+def _per(spent: float, count: int) -> float | None:
+    return round(spent / count, 2) if count else None
 
 
 def _spread(refused: Sequence[offering.Answered]) -> dict[str, Any] | None:
@@ -262,7 +265,7 @@ def main() -> None:
         print(
             f"{step['load']} x: offered {step['offered']}/s, accepted {step['goodput']}/s, stamped "
             f"{step['stamped_per_s']}/s, accepts p50 {step['accept_p50_ms']} p99 "
-            f"{step['accept_p99_ms']} ms, answers {step['answers']}, refusals p99 "
+            f"{step['accept_p99_ms']} ms, web CPU {step['web_cpu_ms_per_accept']} ms an accept, answers {step['answers']}, refusals p99 "
             f"{step['refused_ms']['p99']} ms, Retry-After {step['retry_after']}, polls p99 "
             f"{step['polls']['p99']} ms, /livez p99 {step['livez_ms']['p99']} ms"
         )
