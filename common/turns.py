@@ -4,7 +4,7 @@ kombu asks a cycle for the order of the queues before every fetch and takes from
 something. The head of that order goes around by weight, so that no lane waits behind another's
 flood: 16 turns for applicants, 16 shared by the partner lanes, 1 for bulk. Bulk also gets every turn
 that the others leave; what it is sure of is what others wait longer for it, and with 4, 4 and 1 a dump
-made partners wait three times as long on a machine that is busy for two thirds. Lanes of other kinds take
+made partners wait three times as long on a machine that was busy for 70 %. Lanes of other kinds take
 turns one by one.
 """
 
