@@ -56,9 +56,9 @@ class Number(click.ParamType[int | None]):
 @click.option("--at-once", type=Number(), help="Submissions under way in one web process.")
 @click.option("--prompt-per-minute", type=Number(), help="How many of them go to its own lanes.")
 def partner_limits(name: str, **asked: int | None) -> None:
-    """Show how much a partner may submit, and change it: a number, or 'default'.
+    """Show and change how much a partner may submit.
 
-    A change counts after ten seconds. The defaults are those of STAMPEDE_PARTNER_SUBMISSIONS_PER_MINUTE,
+    Each is a number, or 'default'. A change counts after ten seconds. The defaults are those of STAMPEDE_PARTNER_SUBMISSIONS_PER_MINUTE,
     STAMPEDE_PARTNER_SUBMISSIONS_AT_ONCE and STAMPEDE_PARTNER_PROMPT_PER_MINUTE.
     """
     source = click.get_current_context().get_parameter_source

@@ -266,8 +266,9 @@ def main() -> None:
             f"{step['load']} x: offered {step['offered']}/s, accepted {step['goodput']}/s, stamped "
             f"{step['stamped_per_s']}/s, accepts p50 {step['accept_p50_ms']} p99 "
             f"{step['accept_p99_ms']} ms, web {step['web_cpu_ms_per_accept']} CPU ms each, "
-            f"answers {step['answers']}, refusals p99 {step['refused_ms']['p99']} ms, Retry-After {step['retry_after']}, polls p99 "
-            f"{step['polls']['p99']} ms, /livez p99 {step['livez_ms']['p99']} ms"
+            f"answers {step['answers']}, refusals p99 {step['refused_ms']['p99']} ms, "
+            f"Retry-After {step['retry_after']}, polls p99 {step['polls']['p99']} ms, "
+            f"/livez p99 {step['livez_ms']['p99']} ms"
         )
     print(f"{figures['stamped']} of {figures['accepted']} accepted are stamped")
     if chosen.json:
