@@ -58,8 +58,9 @@ class Number(click.ParamType[int | None]):
 def partner_limits(name: str, **asked: int | None) -> None:
     """Show and change how much a partner may submit.
 
-    Each is a number, or 'default'. A change counts after ten seconds. The defaults are those of STAMPEDE_PARTNER_SUBMISSIONS_PER_MINUTE,
-    STAMPEDE_PARTNER_SUBMISSIONS_AT_ONCE and STAMPEDE_PARTNER_PROMPT_PER_MINUTE.
+    Each is a number, or 'default'. A change counts after ten seconds. The defaults are those of
+    STAMPEDE_PARTNER_SUBMISSIONS_PER_MINUTE, STAMPEDE_PARTNER_SUBMISSIONS_AT_ONCE and
+    STAMPEDE_PARTNER_PROMPT_PER_MINUTE.
     """
     source = click.get_current_context().get_parameter_source
     given = {

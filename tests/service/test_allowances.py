@@ -140,7 +140,7 @@ def test_what_a_partner_submits_beyond_its_pace_goes_to_the_lane_for_bulk(
     web_settings: WebSettings, make_account: Callable[..., Account], db: Database, letter: bytes
 ) -> None:
     one, other = make_account(), make_account()
-    slow = web_settings.model_copy(update={"partner_prompt_per_minute": 180})
+    slow = web_settings.model_copy(update={"partner_prompt_per_minute": 1})
     client = create_app(slow).test_client()
 
     def lane(account: Account) -> str:
@@ -150,9 +150,9 @@ def test_what_a_partner_submits_beyond_its_pace_goes_to_the_lane_for_bulk(
             return str(connection.execute(found, {"id": (job or {})["id"]}).scalar_one())
 
     own = lanes.partner_lanes(one.partner_id)
-    chosen = [lane(one) for _ in range(5)]
-    assert set(chosen[:3]) <= set(own)
-    assert chosen[3:] == [lanes.BULK_LANE] * 2
+    chosen = [lane(one) for _ in range(3)]
+    assert chosen[0] in own
+    assert chosen[1:] == [lanes.BULK_LANE] * 2
     assert lane(other) in lanes.partner_lanes(other.partner_id)
 
 
