@@ -1,8 +1,9 @@
 """Whether others wait: what a worker asks between two jobs of one message.
 
-A message may stand for many jobs of a lane. Held for all of them, a worker would let others wait for a
-dozen jobs of a dump where they waited for one; so it gives the rest back when somebody is there who is to
-be served first, and turns are taken by jobs, whatever a message holds.
+A message may stand for many jobs of a lane. Held for all of them, a worker would let a single document
+wait for a dozen jobs of a dump where it waited for one; so the rest of a message of the lane for bulk goes
+back when somebody else is there. The other lanes keep their turns: where all of them are long, giving back
+after each job would undo what messages of several are for.
 """
 
 import redis
@@ -17,7 +18,7 @@ _TIMEOUT_SECONDS = 0.25
 
 def go_before(lane: str) -> tuple[str, ...]:
     """Return the lanes whose jobs are not to wait for the rest of a message of this lane."""
-    return tuple(other for other in STAMP_LANES if other not in (lane, BULK_LANE))
+    return tuple(other for other in STAMP_LANES if other != lane) if lane == BULK_LANE else ()
 
 
 class Others:
@@ -37,8 +38,11 @@ class Others:
 
         One command. Nobody does while Valkey is away: then nobody would be served either.
         """
+        first = go_before(lane)
+        if not first:
+            return False
         try:
-            return bool(self._client.exists(*go_before(lane)))
+            return bool(self._client.exists(*first))
         except redis.RedisError:
             return False
 

@@ -85,6 +85,7 @@ def create_app(settings: WebSettings | None = None) -> Flask:
             supply=settings.serial_supply(),
             asker=Asker(settings=settings, documents=store, celery=celery),
             rates=limits,
+            allowances=allowances.Allowances(opened, allowances.default(settings), time.monotonic),
             gatekeeper=Gatekeeper(
                 settings=settings, database=opened, pace=paces, rates=limits, mirror=room
             ),
