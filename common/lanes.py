@@ -46,6 +46,16 @@ def partner_lanes(partner_id: UUID) -> tuple[str, str]:
     return PARTNER_LANES[first], PARTNER_LANES[second]
 
 
+def lanes_of(partner_id: UUID, *, prompt: bool) -> tuple[str, ...]:
+    """Return the lanes that a partner's single document may go to.
+
+    Args:
+        partner_id: whose it is.
+        prompt: the partner keeps to its pace (common/allowances.py).
+    """
+    return partner_lanes(partner_id) if prompt else (BULK_LANE,)
+
+
 def _queue(name: str) -> Queue:
     return Queue(name, exchange=Exchange(name, type="direct"), routing_key=name)  # type: ignore[no-untyped-call]
 

@@ -84,8 +84,11 @@ class Code(StrEnum):
     REFERENCE_REUSED = "reference_reused"
     # Webhooks
     WEBHOOK_URL_REFUSED = "webhook_url_refused"
+    # How much
+    RATE_LIMITED = "rate_limited"
     # The service itself
     SERVICE_UNAVAILABLE = "service_unavailable"
+    OVERLOADED = "overloaded"
     OUTCOME_UNKNOWN = "outcome_unknown"
     INTERNAL_ERROR = "internal_error"
 
@@ -332,10 +335,24 @@ PROBLEMS: dict[Code, Problem] = {
         "Webhooks are not sent to this address. Use a public https:// address.",
         "Webhook tidak dikirim ke alamat ini. Gunakan alamat https:// publik.",
     ),
+    Code.RATE_LIMITED: Problem(
+        429,
+        "You send more than your limit allows. Nothing was accepted or charged; send it again after the"
+        " time in Retry-After.",
+        "Anda mengirim melebihi batas Anda. Tidak ada yang diterima atau ditagih; kirim lagi setelah"
+        " waktu di Retry-After.",
+    ),
     Code.SERVICE_UNAVAILABLE: Problem(
         503,
         "The service cannot take this right now. Nothing was accepted or charged; try again later.",
         "Layanan belum dapat menerima ini. Tidak ada yang diterima atau ditagih; coba lagi nanti.",
+    ),
+    Code.OVERLOADED: Problem(
+        503,
+        "More is coming in than can be taken at once. Nothing was accepted or charged; send it again"
+        " after the time in Retry-After.",
+        "Terlalu banyak yang masuk bersamaan. Tidak ada yang diterima atau ditagih; kirim lagi setelah"
+        " waktu di Retry-After.",
     ),
     Code.OUTCOME_UNKNOWN: Problem(
         503,

@@ -33,8 +33,10 @@ _WHOSE_BYTES = 15
 _TIMEOUT_SECONDS = 0.25
 
 # KEYS: pairs of a bucket and its limit's count of new buckets. ARGV: what to take from each (0: only
-# look), the most new buckets, then for each pair its window and the time for one, in microseconds.
-# Returns triples: how many are left, microseconds until one is there, microseconds until all are.
+# look), the most new buckets, then for each pair its window, the time for one, and how much it may owe, in
+# microseconds.
+# Returns triples: how many are left, microseconds until as many are there again, microseconds until all
+# are.
 _TAKE = """
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
@@ -42,14 +44,15 @@ local cost, most = tonumber(ARGV[1]), tonumber(ARGV[2])
 local answer = {}
 for pair = 1, #KEYS / 2 do
   local bucket, made = KEYS[2 * pair - 1], KEYS[2 * pair]
-  local window, each = tonumber(ARGV[2 * pair + 1]), tonumber(ARGV[2 * pair + 2])
+  local window, each = tonumber(ARGV[3 * pair]), tonumber(ARGV[3 * pair + 1])
+  local owes = tonumber(ARGV[3 * pair + 2])
   local stored = tonumber(redis.call('GET', bucket))
   local full = stored or now
   if full < now then full = now end
   -- The clock may have stepped back.
-  if full > now + window then full = now + window end
-  local left = math.floor((now + window - full) / each)
-  if cost > 0 and left >= cost then
+  if full > now + window + owes then full = now + window + owes end
+  local left = math.max(0, math.floor((now + window - full) / each))
+  if cost > 0 and (left >= cost or owes > 0) then
     local kept = true
     if not stored then
       local count = redis.call('INCR', made)
@@ -57,14 +60,14 @@ for pair = 1, #KEYS / 2 do
       kept = count <= most
     end
     if kept then
-      full = full + each * cost
+      full = math.min(full + each * cost, now + window + owes)
       redis.call('SET', bucket, string.format('%.0f', full),
                  'PX', math.ceil((full - now) / 1000))
     end
   end
   local room = now + window - full
   answer[#answer + 1] = left
-  answer[#answer + 1] = math.max(0, each - room)
+  answer[#answer + 1] = math.max(0, each * math.max(1, cost) - room)
   answer[#answer + 1] = full - now
 end
 return answer
@@ -73,11 +76,16 @@ return answer
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """So many in so many seconds; all of them may come at once."""
+    """So many in so many seconds; all of them may come at once.
+
+    Who `owes` pays for what was refused too, up to one window's worth: whoever goes on at a higher rate
+    gets nothing until it has paused, instead of just so many.
+    """
 
     name: str
     count: int
     seconds: int
+    owes: bool = False
 
     @property
     def microseconds_each(self) -> int:
@@ -104,19 +112,22 @@ class Standing:
 
     Attributes:
         left: how many were there.
-        wait_seconds: after how many seconds there is one, now that what was asked for is taken.
+        wait_seconds: after how many seconds there are as many as were asked for, now that those are
+            taken.
         full_seconds: after how many seconds all are there again.
+        asked: how many were asked for.
     """
 
     limit: Limit
     left: int
     wait_seconds: int = 0
     full_seconds: int = 0
+    asked: int = 1
 
     @property
     def allowed(self) -> bool:
-        """Say whether there was one."""
-        return self.left > 0
+        """Say whether there were as many as were asked for."""
+        return self.left >= self.asked
 
     @property
     def untouched(self) -> bool:
@@ -160,16 +171,20 @@ class Rates:
         """Return where these buckets stand; takes nothing."""
         return self._ask(buckets, 0)
 
-    def take(self, *buckets: Bucket) -> list[Standing]:
-        """Take one from each of these buckets that has one; return where they stood before."""
-        return self._ask(buckets, 1)
+    def take(self, *buckets: Bucket, count: int = 1) -> list[Standing]:
+        """Take so many from each of these buckets that has them; return where they stood before."""
+        return self._ask(buckets, count)
 
     def _ask(self, buckets: Sequence[Bucket], cost: int) -> list[Standing]:
         keys = [key for bucket in buckets for key in self._keys(bucket)]
         sizes = [
             number
             for bucket in buckets
-            for number in (bucket.limit.seconds * 1_000_000, bucket.limit.microseconds_each)
+            for number in (
+                bucket.limit.seconds * 1_000_000,
+                bucket.limit.microseconds_each,
+                bucket.limit.seconds * 1_000_000 * bucket.limit.owes,
+            )
         ]
         try:
             answer = cast(list[int], self._take(keys=keys, args=[cost, self._most, *sizes]))
@@ -177,7 +192,7 @@ class Rates:
             RATES_UNKNOWN.inc()
             return [Standing(bucket.limit, bucket.limit.count) for bucket in buckets]
         return [
-            Standing(bucket.limit, left, _seconds(wait), _seconds(full))
+            Standing(bucket.limit, left, _seconds(wait), _seconds(full), max(1, cost))
             for bucket, left, wait, full in zip(buckets, *_thirds(answer), strict=True)
         ]
 

@@ -181,6 +181,36 @@ class WebSettings(Settings):
         ge=1,
         description="Requests that may wait for workers at once, a web process; each holds a thread.",
     )
+    requests_at_once: int = Field(
+        24,
+        ge=4,
+        description="Requests with a body that a web process has under way, slow uploads included; at"
+        " least a quarter fewer than the server has threads, which are for status polls.",
+    )
+    submissions_at_once: int = Field(
+        16,
+        ge=4,
+        description="Submissions that a web process works on at once while they are quick; one more"
+        " is answered 503 before its document is read.",
+    )
+    partner_submissions_per_minute: int = Field(
+        60_000,
+        ge=1,
+        description="Documents that one partner may submit in a minute, unless it has a number of its"
+        " own (`stampede partner limits`).",
+    )
+    partner_submissions_at_once: int = Field(
+        16,
+        ge=1,
+        description="Submissions that one partner may have under way at once in a web process, unless"
+        " it has a number of its own.",
+    )
+    partner_prompt_per_minute: int = Field(
+        1200,
+        ge=1,
+        description="Pace up to which a partner's documents go to its own lanes, in documents a minute; at"
+        " a higher one they go to the lane for bulk. It may have a number of its own.",
+    )
     trusted_proxies: int = Field(
         0,
         ge=0,

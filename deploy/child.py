@@ -9,6 +9,7 @@ walk through folders that only root may enter (a checkout below /root), where th
 import ctypes
 import os
 import pwd
+import resource
 import signal
 import struct
 import sys
@@ -24,6 +25,8 @@ _SECBIT_NO_SETUID_FIXUP = 4
 _CAP_DAC_OVERRIDE = 1
 _CAP_SETPCAP = 8
 _CAPABILITY_VERSION_3 = 0x20080522
+# What a front end with thousands of connections needs; many systems begin with 1,024.
+_OPEN_FILES = 16_384
 
 
 def main(arguments: list[str]) -> None:
@@ -33,6 +36,7 @@ def main(arguments: list[str]) -> None:
         user, arguments = arguments[1], arguments[2:]
     program = arguments[1:] if arguments[:1] == ["--"] else arguments
     parent = os.getppid()
+    _allow_open_files()
     if user is not None:
         _become(user)
     if sys.platform == "linux":
@@ -41,6 +45,14 @@ def main(arguments: list[str]) -> None:
         if os.getppid() != parent:
             sys.exit(1)
     os.execv(program[0], program)
+
+
+def _allow_open_files() -> None:
+    """Raise the soft limit as far as is needed and as the hard one allows; never lower it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(_OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _become(user: str) -> None:

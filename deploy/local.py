@@ -32,6 +32,13 @@ from deploy.supervision import Supervisor
 
 READY_SECONDS = 90
 DRAIN_SECONDS = 60
+# How granian serves the front end: threads for all requests with a body (`requests_at_once`), and some that
+# are always left for status polls. Its connections are counted open or idle: at 1,024, which it
+# has by itself, as many browsers that keep theirs would shut everybody else out.
+SERVING = (
+    *("--blocking-threads", "32", "--backlog", "4096", "--backpressure", "4096"),
+    *("--workers-kill-timeout", "20", "--no-ws"),
+)
 
 
 class UpError(RuntimeError):
@@ -136,8 +143,7 @@ class Copy:
         worker = [*celery, "worker", "--loglevel", "INFO", "-E"]
         web = [
             *(sys.executable, "-m", "granian", "--interface", "wsgi", "--factory"),
-            *("--host", choices.host, "--port", str(choices.port)),
-            *("--blocking-threads", "8", "--workers-kill-timeout", "20", "--no-ws"),
+            *("--host", choices.host, "--port", str(choices.port), *SERVING),
             "web.app:create_app",
         ]
         stamp = [

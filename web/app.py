@@ -1,6 +1,7 @@
 """`create_app()`: the Flask application, put together from its parts and routes."""
 
 import random
+import time
 
 from flask import Flask, Response, jsonify, request
 from sqlalchemy.exc import DBAPIError
@@ -8,7 +9,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from common import database, documents, lanes, pace, rates
+from common import allowances, database, documents, lanes, pace, rates
 from common.codes import PublishedKeys
 from common.database import EDGE, OutcomeUnknownError
 from common.documents import StoreAwayError
@@ -20,7 +21,7 @@ from common.replies import Asker
 from common.room import board
 from common.settings import WebSettings
 from common.telemetry import configure_logs, logger
-from web import health, openapi, pages
+from web import health, openapi, pages, shedding
 from web.answers import problem_answer
 from web.api import (
     batches,
@@ -63,6 +64,8 @@ def create_app(settings: WebSettings | None = None) -> Flask:
         app.wsgi_app = ProxyFix(  # type: ignore[method-assign]
             app.wsgi_app, x_for=settings.trusted_proxies, x_proto=0, x_host=0
         )
+    app.wsgi_app = shedding.Shedding(app.wsgi_app, settings)  # type: ignore[method-assign]
+    app.before_request(shedding.refuse_page)
     store, celery = documents.connect(settings), lanes.make_celery(settings)
     opened, paces = database.connect(settings, patience=EDGE), pace.connect(settings)
     limits, room = rates.connect(settings), board.connect(settings)
@@ -82,6 +85,7 @@ def create_app(settings: WebSettings | None = None) -> Flask:
             supply=settings.serial_supply(),
             asker=Asker(settings=settings, documents=store, celery=celery),
             rates=limits,
+            allowances=allowances.Allowances(opened, allowances.default(settings), time.monotonic),
             gatekeeper=Gatekeeper(
                 settings=settings, database=opened, pace=paces, rates=limits, mirror=room
             ),

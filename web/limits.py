@@ -1,23 +1,31 @@
-"""How often an address may try what only guesses or wastes: limits, and what clients are told of them.
+"""How often somebody may try or submit: limits, and what clients are told of them.
 
-Somebody with a right code or link is never counted. What is counted is counted by address: by the last
-hop before `trusted_proxies` proxies, an IPv6 address by its /64.
+What only guesses or wastes is counted by address: by the last hop before `trusted_proxies` proxies, an
+IPv6 address by its /64. Somebody with a right code or link is never counted so. What a partner submits is
+counted by partner; an applicant's voucher is a limit by itself.
 """
 
+import random
+from collections.abc import Sequence
 from typing import NoReturn
 from uuid import UUID
 
-from flask import Response, after_this_request, request
+from flask import Response, after_this_request, g, request
 
+from common.partners import Caller
 from common.problems import Code, ProblemError
 from common.rates import Bucket, Limit, Standing, network_of
 from common.telemetry import LIMITED, logger
+from common.vouchers.spending import Holder
+from web import shedding
 from web.parts import parts
+from web.underway import retry_after
 
 log = logger(__name__)
 
 MINUTE = 60
 HOUR = 3600
+_PROMPT = "stampede_prompt"
 
 
 def refuse_guessing() -> None:
@@ -71,6 +79,67 @@ def count_check_of(account_id: UUID) -> None:
     """
     allowed = parts().settings.checks_per_minute_by_key
     _take(Limit("checks-by-key", allowed, MINUTE), str(account_id))
+
+
+def count_submission(caller: Caller) -> None:
+    """Count a submission of a partner, before its body is read: one document, and one under way.
+
+    Raises:
+        ProblemError: `rate_limited`.
+    """
+    if isinstance(caller, Holder):
+        return
+    allowance = parts().allowances.of(caller.partner_id)
+    if not shedding.may_have_another(caller.partner_id, allowance.at_once):
+        LIMITED.labels("submissions-at-once").inc()
+        raise ProblemError(
+            Code.RATE_LIMITED,
+            f"the limit is {allowance.at_once} at once",
+            {"at_once": allowance.at_once},
+            # The document is not read, so the connection cannot be used again.
+            {"Retry-After": str(retry_after(0, random.random())), "Connection": "close"},
+        )
+    _take_submissions(caller, allowance.limit, 1, beside=(allowance.prompt,))
+
+
+def is_prompt() -> bool:
+    """Say whether this submission's partner keeps to its pace, as `count_submission` found."""
+    return bool(g.get(_PROMPT, True))
+
+
+def count_further_documents(caller: Caller, count: int) -> None:
+    """Count the documents of a batch but the first, which was counted before the batch was read.
+
+    A batch that is larger than the limit takes all that a full bucket has.
+
+    Raises:
+        ProblemError: `rate_limited`.
+    """
+    limit = parts().allowances.of(caller.partner_id).limit
+    if further := min(count, limit.count) - 1:
+        _take_submissions(caller, limit, further)
+
+
+def _take_submissions(
+    caller: Caller, limit: Limit, count: int, *, beside: Sequence[Limit] = ()
+) -> None:
+    buckets = [Bucket(each, str(caller.partner_id)) for each in (limit, *beside)]
+    standing, *prompt = parts().rates.take(*buckets, count=count)
+    setattr(g, _PROMPT, all(found.allowed for found in prompt))
+    if standing.allowed:
+        _tell(standing, taken=count)
+        return
+    LIMITED.labels(limit.name).inc()
+    _tell(standing)
+    raise ProblemError(
+        Code.RATE_LIMITED,
+        f"the limit is {limit.count} documents a minute",
+        {"per_minute": limit.count},
+        {
+            "Retry-After": str(retry_after(standing.wait_seconds, random.random())),
+            "Connection": "close",
+        },
+    )
 
 
 def _of_wrong_codes() -> tuple[Bucket, Bucket]:

@@ -260,7 +260,7 @@ def _problem_answers(operation: Operation, *, changes: bool) -> dict[str, Any]:
     """Return the problem answers by status, each naming its codes."""
     codes = [*operation.problems, Code.SERVICE_UNAVAILABLE, Code.INTERNAL_ERROR]
     if changes:
-        codes.append(Code.OUTCOME_UNKNOWN)
+        codes += [Code.OVERLOADED, Code.OUTCOME_UNKNOWN]
     if operation.needs_key:
         codes = [Code.KEY_MISSING, Code.KEY_INVALID, Code.KEY_REVOKED, Code.FORBIDDEN, *codes]
         codes += [Code.VOUCHER_INVALID, Code.TOO_MANY_ATTEMPTS] if operation.takes_vouchers else []

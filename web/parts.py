@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from flask import current_app
 
+from common.allowances import Allowances
 from common.codes import PublishedKeys
 from common.database import Database
 from common.documents import Documents
@@ -41,6 +42,7 @@ class Parts:
     gatekeeper: Gatekeeper
     room: Mirror
     place_links: PlaceLinks
+    allowances: Allowances
 
     def install(self) -> None:
         """Give these parts to the current app."""

@@ -17,11 +17,12 @@ from celery.signals import (
     worker_shutting_down,
 )
 
-from common import database, documents, lanes, pace
+from common import database, documents, lanes, others, pace
 from common.codes import CodeSigner
 from common.database import EDGE, Database
 from common.documents import Documents
 from common.lanes import LanesApp
+from common.others import Others
 from common.pace import Pace
 from common.room import board
 from common.settings import WorkerSettings
@@ -60,6 +61,11 @@ class Parts:
     def pace(self) -> Pace:
         """The lanes' counters."""
         return pace.connect(SETTINGS)
+
+    @cached_property
+    def others(self) -> Others:
+        """Who else waits."""
+        return others.connect(SETTINGS)
 
     @cached_property
     def keys(self) -> Keyring:
@@ -234,7 +240,7 @@ def stamp(task: Task, *job_ids: str) -> None:
             PARTS.stamper.stamp(
                 *map(UUID, reversed(job_ids) if again else job_ids),
                 worker=worker_name(task.request.hostname, os.getpid()),
-                may_go_on=Turn(LEAVING).lasts,
+                may_go_on=Turn(LEAVING, others_wait=partial(PARTS.others.wait, lane)).lasts,
                 put_back=lambda left: lanes.publish_stamps(app, left, lane),
             )
         except stamping.AttemptEndedError:

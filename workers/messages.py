@@ -33,12 +33,23 @@ class Leaving:
 class Turn:
     """One message's turn."""
 
-    def __init__(self, leaving: Leaving, clock: Callable[[], float] = time.monotonic) -> None:
-        """Begin it; `clock` counts seconds."""
+    def __init__(
+        self,
+        leaving: Leaving,
+        clock: Callable[[], float] = time.monotonic,
+        others_wait: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Begin it; `clock` counts seconds, `others_wait` says whether somebody goes first."""
         self._leaving = leaving
+        self._others_wait = others_wait
         self._clock = clock
         self._until = clock() + TURN_SECONDS
 
     def lasts(self, begun: int) -> bool:
         """Say whether one more job may be begun, after so many."""
-        return begun < MOST_JOBS and not self._leaving.begun and self._clock() < self._until
+        return (
+            begun < MOST_JOBS
+            and not self._leaving.begun
+            and self._clock() < self._until
+            and not self._others_wait()
+        )

@@ -4,6 +4,7 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     ForeignKey,
+    Integer,
     LargeBinary,
     Table,
     Text,
@@ -18,6 +19,13 @@ partners = Table(
     Column("id", Uuid, primary_key=True),
     Column("name", Text, nullable=False, unique=True),
     time_column("created_at", now=True),
+    # What it may submit; null: as the settings say.
+    Column("submissions_per_minute", Integer),
+    Column("submissions_at_once", Integer),
+    Column("prompt_per_minute", Integer),
+    CheckConstraint("submissions_per_minute > 0", name="submissions_per_minute_positive"),
+    CheckConstraint("submissions_at_once > 0", name="submissions_at_once_positive"),
+    CheckConstraint("prompt_per_minute > 0", name="prompt_per_minute_positive"),
 )
 
 api_keys = Table(

@@ -1,14 +1,19 @@
-"""`stampede partner` and `key`: who submits by API, and with which keys."""
+"""`stampede partner` and `key`: who submits by API, how much, and with which keys."""
 
+from dataclasses import replace
+from typing import Any
 from uuid import UUID
 
 import click
+from click.core import ParameterSource
 from sqlalchemy import Connection
 
-from common import partners
+from common import allowances, partners
 from common.partners import Mode
 from deploy.cli.surroundings import transaction
 from deploy.cli.words import Words
+
+MOST = 1_000_000_000
 
 
 @click.group()
@@ -23,6 +28,58 @@ def partner_create(name: str) -> None:
     with transaction() as connection:
         made = partners.create(connection, name=name)
     click.echo(f"{made.id}  {made.name}")
+
+
+class Number(click.ParamType[int | None]):
+    """A number from 1, or the word `default`."""
+
+    name = "number"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | None:
+        """Return the number; None for the word."""
+        if value == "default":
+            return None
+        try:
+            number = int(value)
+        except ValueError:
+            number = 0
+        if not 1 <= number <= MOST:
+            self.fail(f"'{value}' is neither 'default' nor a number from 1 to {MOST}", param, ctx)
+        return number
+
+
+@partner.command("limits")
+@click.argument("name", type=Words())
+@click.option("--per-minute", type=Number(), help="Documents it may submit in a minute.")
+@click.option("--at-once", type=Number(), help="Submissions under way in one web process.")
+@click.option("--prompt-per-minute", type=Number(), help="How many of them go to its own lanes.")
+def partner_limits(name: str, **asked: int | None) -> None:
+    """Show and change how much a partner may submit.
+
+    Each is a number, or 'default'. A change counts after ten seconds. The defaults are those of
+    STAMPEDE_PARTNER_SUBMISSIONS_PER_MINUTE, STAMPEDE_PARTNER_SUBMISSIONS_AT_ONCE and
+    STAMPEDE_PARTNER_PROMPT_PER_MINUTE.
+    """
+    source = click.get_current_context().get_parameter_source
+    given = {
+        option: number
+        for option, number in asked.items()
+        if source(option) is ParameterSource.COMMANDLINE
+    }
+    with transaction() as connection:
+        owner = find_partner(connection, name)
+        numbers = allowances.own(connection, owner.id)
+        if given:
+            numbers = replace(numbers, **given)
+            allowances.set_own(connection, owner.id, numbers)
+    for what, number in (
+        ("documents a minute", numbers.per_minute),
+        ("at once", numbers.at_once),
+        ("prompt a minute", numbers.prompt_per_minute),
+    ):
+        click.echo(f"{what:<20}{'default' if number is None else number}")
 
 
 @click.group()

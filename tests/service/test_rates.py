@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,29 @@ def test_so_many_come_at_once_and_then_one_for_each_share_of_the_time(
     assert [rates.take(mine)[0].allowed for _ in range(2)] == [True, False]
     pass_time(3600)
     assert rates.look(mine)[0].untouched
+
+
+def test_several_are_taken_together_or_not_at_all(rates: Rates, limit: Limit) -> None:
+    mine = Bucket(limit, "me")
+    assert rates.take(mine, count=7)[0].allowed
+    refused = rates.take(mine, count=4)[0]
+    assert (refused.allowed, refused.left) == (False, 3)
+    # Until there are four, not one.
+    assert 350 <= refused.wait_seconds <= 360
+    assert rates.take(mine, count=3)[0].allowed
+
+
+def test_who_owes_pays_for_what_was_refused_and_gets_nothing_until_it_pauses(
+    rates: Rates, limit: Limit, pass_time: Callable[[float], None]
+) -> None:
+    mine = Bucket(replace(limit, owes=True), "me")
+    assert [rates.take(mine)[0].allowed for _ in range(30)] == [True] * 10 + [False] * 20
+    for _ in range(5):
+        # Ten an hour would be let in; who sends sixty gets none of them.
+        pass_time(360)
+        assert not any(rates.take(mine)[0].allowed for _ in range(6))
+    pass_time(3600 + 360)
+    assert rates.take(mine)[0].allowed
 
 
 def test_looking_takes_nothing_and_keeps_nothing(rates: Rates, limit: Limit, valkey: Any) -> None:

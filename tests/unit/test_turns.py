@@ -27,10 +27,10 @@ def kinds(taken: list[str]) -> Counter[str]:
     return Counter("partner" if lane in PARTNER_LANES else lane for lane in taken)
 
 
-def test_full_lanes_are_served_four_four_one() -> None:
+def test_full_lanes_are_served_sixteen_sixteen_one() -> None:
     waiting = dict.fromkeys(STAMP_LANES, 1000)
-    taken = kinds(served(WeightedTurns(STAMP_LANES), waiting, 900))
-    assert taken == {APPLICANT_LANE: 400, "partner": 400, BULK_LANE: 100}
+    taken = kinds(served(WeightedTurns(STAMP_LANES), waiting, 660))
+    assert taken == {APPLICANT_LANE: 320, "partner": 320, BULK_LANE: 20}
 
 
 def test_applicants_and_partners_alternate_instead_of_coming_in_blocks() -> None:

@@ -39,3 +39,11 @@ def test_a_process_learns_from_its_parent_that_the_worker_leaves() -> None:
         os._exit(0)
     os.waitpid(child, 0)
     assert not turn.lasts(1)
+
+
+def test_a_turn_ends_when_somebody_waits_who_goes_first() -> None:
+    waiting: list[str] = []
+    turn = Turn(Leaving(), Clock(), others_wait=lambda: bool(waiting))
+    assert turn.lasts(1)
+    waiting.append("an applicant")
+    assert not turn.lasts(2)

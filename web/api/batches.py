@@ -6,7 +6,7 @@ from common import batches
 from common.batches import Batch
 from common.jobs import records
 from common.problems import DOCUMENT_PROBLEMS, Code
-from web import gate, once
+from web import gate, limits, once
 from web.answers import json_answer, page_answer, with_validator
 from web.api import queries, submitting_batches
 from web.api.batch_intake import BatchForm, read_batch
@@ -52,13 +52,17 @@ RETRY_AFTER = 5
             202: Answers(
                 description="Accepted.",
                 model=AcceptedBatch,
-                headers=("Location", "Retry-After", once.REPLAYED),
+                headers=(
+                    *("Location", "Retry-After", once.REPLAYED),
+                    *("RateLimit-Policy", "RateLimit"),
+                ),
             )
         },
         problems=(
             *once.PROBLEMS,
             *gate.PROBLEMS,
             Code.BAD_REQUEST,
+            Code.RATE_LIMITED,
             Code.QUOTA_TOO_SMALL,
             Code.BATCH_TOO_LARGE,
             Code.CONTENT_TYPE_UNSUPPORTED,
@@ -71,8 +75,10 @@ RETRY_AFTER = 5
 def create() -> Response:
     """Accept a batch of documents."""
     asking = caller()
+    limits.count_submission(asking)
     gate.enter(asking, batch=True)
     batch = read_batch(parts().settings)
+    limits.count_further_documents(asking, len(batch.items))
     keyed = once.keyed(asking.account_id, batch.fingerprint())
     answer, replay = submitting_batches.submit(asking, batch, keyed)
     return once.response(answer, replay=replay)

@@ -16,7 +16,7 @@ from common.jobs.records import JobRecord
 from common.pace import UNKNOWN
 from common.problems import JOB_FAILURES, Code, ProblemError
 from common.telemetry import about, logger
-from web import gate, once
+from web import gate, limits, once
 from web.answers import json_answer, page_answer, with_validator
 from web.api import intake, queries, submitting
 from web.api.fields import JobFields, Line
@@ -83,7 +83,10 @@ class JobQuery(PageQuery):
             202: Answers(
                 description="Accepted.",
                 model=AcceptedJob,
-                headers=("Location", "Retry-After", once.REPLAYED, "Stamps-Left"),
+                headers=(
+                    *("Location", "Retry-After", once.REPLAYED, "Stamps-Left"),
+                    *("RateLimit-Policy", "RateLimit"),
+                ),
             )
         },
         problems=(
@@ -91,6 +94,7 @@ class JobQuery(PageQuery):
             *gate.PROBLEMS,
             Code.WAITING_ROOM,
             Code.BAD_REQUEST,
+            Code.RATE_LIMITED,
             Code.QUOTA_TOO_SMALL,
             Code.VOUCHER_EXPIRED,
             Code.VOUCHER_VOID,
@@ -107,6 +111,7 @@ class JobQuery(PageQuery):
 def create() -> Response:
     """Accept a document."""
     asking = caller(vouchers=True)
+    limits.count_submission(asking)
     place = gate.enter(asking)
     submission = intake.read_submission(max_bytes=parts().settings.max_document_bytes)
     keyed = once.keyed(asking.account_id, submission.facts.fingerprint())

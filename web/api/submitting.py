@@ -25,7 +25,7 @@ from common.problems import Code, ProblemError
 from common.receipts import Arrival
 from common.telemetry import ACCEPTED, about, logger
 from common.vouchers.spending import Holder
-from web import once
+from web import limits, once
 from web.api.intake import Facts, Submission
 from web.api.representations import job_json
 from web.parts import parts
@@ -126,7 +126,7 @@ def _lanes(caller: Caller) -> tuple[str, ...]:
     """Return the lanes that the caller's jobs may go to: an applicant waits behind no partner."""
     if isinstance(caller, Holder):
         return (lanes.APPLICANT_LANE,)
-    return lanes.partner_lanes(caller.partner_id)
+    return lanes.lanes_of(caller.partner_id, prompt=limits.is_prompt())
 
 
 def _undo(stored: str, entry: Entry) -> None:
