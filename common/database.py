@@ -29,7 +29,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 
+from common import aftermath
+from common.aftermath import Changes
 from common.breaker import Breaker, Pauses
+from common.forgetting import Forgetting
 from common.settings import Settings
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -108,14 +111,23 @@ class Database:
     from survives a crash of the server.
     """
 
-    def __init__(self, database_url: str, *, pool_size: int = 8, patience: Patience = WORK) -> None:
+    def __init__(
+        self,
+        database_url: str,
+        *,
+        pool_size: int = 8,
+        patience: Patience = WORK,
+        forgetting: Forgetting | None = None,
+    ) -> None:
         """Prepare the pool; connects at the first use.
 
         Args:
             database_url: a libpq URL, `postgresql://user:password@host:port/name`.
             pool_size: connections this process may hold at the most.
             patience: how long to wait for the server.
+            forgetting: hears of what was changed that Valkey remembers.
         """
+        self._forgetting = forgetting
         self._breaker = Breaker(
             time.monotonic,
             Pauses(
@@ -167,16 +179,24 @@ class Database:
             OutcomeUnknownError: the connection broke during the commit.
             sqlalchemy.exc.SQLAlchemyError: anything else; the transaction is certainly rolled back.
         """
-        with self._connection() as connection:
-            begun = connection.begin()
-            try:
-                yield connection
-            except BaseException:
-                # On a broken connection it cannot be said, and need not: the server never got a commit.
-                with suppress(DBAPIError):
-                    begun.rollback()
-                raise
-            _commit(begun)
+        changes = Changes()
+        try:
+            with self._connection() as connection:
+                begun = connection.begin()
+                try:
+                    yield connection
+                except BaseException:
+                    # On a broken connection it cannot be said, and need not: the server never got a commit.
+                    with suppress(DBAPIError):
+                        begun.rollback()
+                    raise
+                finally:
+                    changes = aftermath.take(connection)
+                _commit(begun)
+        finally:
+            # Also when nobody knows how it ended.
+            if changes and self._forgetting is not None:
+                self._forgetting.forget(changes)
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -199,6 +219,8 @@ class Database:
     def close(self) -> None:
         """Give the connections back to the server."""
         self.engine.dispose()
+        if self._forgetting is not None:
+            self._forgetting.close()
 
     def _connection(self) -> Connection:
         if not self._breaker.take_turn():
@@ -267,9 +289,16 @@ def _commit(begun: RootTransaction) -> None:
         raise OutcomeUnknownError from error
 
 
-def connect(settings: Settings, *, patience: Patience = WORK) -> Database:
-    """Return the database that the settings name."""
-    return Database(settings.database_url, pool_size=settings.database_pool_size, patience=patience)
+def connect(
+    settings: Settings, *, patience: Patience = WORK, pool_size: int | None = None
+) -> Database:
+    """Return the database that the settings name; a smaller pool than they say may be asked for."""
+    return Database(
+        settings.database_url,
+        pool_size=pool_size or settings.database_pool_size,
+        patience=patience,
+        forgetting=Forgetting(settings),
+    )
 
 
 def migrate(database_url: str) -> None:

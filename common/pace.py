@@ -139,7 +139,9 @@ class Entry:
 UNKNOWN = Wait(None, None)
 # In no lane now, and nothing is measured that could tell when it will be.
 HELD_UP = Wait(None, None, ask_again=30)
-_KNOWN = "pace:known"
+# The names of the lanes' counters begin with it.
+LANE_PREFIX = "pace:"
+_KNOWN = f"{LANE_PREFIX}known"
 # Away, still loading, out of memory, a replica: whatever it says, the counters can wait.
 _UNREACHABLE = redis.RedisError
 # Whoever accepts a document waits for a silent Valkey once in a while, not each time.
@@ -218,14 +220,8 @@ class Pace:
         answer = self._ask(lambda: self._numbers(lane))
         if answer is None:
             return None
-        now, numbers = answer
-        return LanePace(
-            int(numbers.get("accepted", 0)),
-            int(numbers.get("served", 0)),
-            _whole(numbers.get("interval_us")),
-            _whole(numbers.get("service_us")),
-            _oldest(numbers, now),
-        )
+        now, counters = answer
+        return numbers_of(counters, now)
 
     def wait(self, lane: str, ticket: int | None) -> Wait:
         """Return the position and time left of a ticket now."""
@@ -278,8 +274,19 @@ def connect(settings: Settings) -> Pace:
     return Pace(settings.broker_url)
 
 
+def numbers_of(counters: Mapping[str, str], now: float) -> LanePace:
+    """Return a lane's numbers from its counters as they stand in Valkey, at its time in seconds."""
+    return LanePace(
+        int(counters.get("accepted", 0)),
+        int(counters.get("served", 0)),
+        _whole(counters.get("interval_us")),
+        _whole(counters.get("service_us")),
+        _oldest(counters, now),
+    )
+
+
 def _key(lane: str) -> str:
-    return f"pace:{lane}"
+    return f"{LANE_PREFIX}{lane}"
 
 
 def _oldest(numbers: Mapping[str, str], now: float) -> float | None:

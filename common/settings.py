@@ -160,6 +160,12 @@ class WebSettings(Settings):
         ge=1,
         description="Requests that may wait for workers at once, a web process; each holds a thread.",
     )
+    polls_per_second: float = Field(
+        500.0,
+        gt=0,
+        description="Looks at waiting jobs that all clients together are asked to keep to, by Retry-After"
+        " (docs/waiting.md).",
+    )
     trusted_proxies: int = Field(
         0,
         ge=0,

@@ -8,7 +8,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from common import database, documents, lanes, pace, rates
+from common import database, documents, known_callers, lanes, pace, rates, snapshots
 from common.codes import PublishedKeys
 from common.database import EDGE, OutcomeUnknownError
 from common.documents import StoreAwayError
@@ -31,6 +31,7 @@ from web.api import (
     webhook_endpoints,
 )
 from web.parts import Parts
+from web.polling import Polling
 
 log = logger(__name__)
 
@@ -60,12 +61,13 @@ def create_app(settings: WebSettings | None = None) -> Flask:
             app.wsgi_app, x_for=settings.trusted_proxies, x_proto=0, x_host=0
         )
     store, celery = documents.connect(settings), lanes.make_celery(settings)
+    counters = pace.connect(settings)
     with app.app_context():
         Parts(
             settings=settings,
             database=database.connect(settings, patience=EDGE),
             documents=store,
-            pace=pace.connect(settings),
+            pace=counters,
             receipts=ReceiptSigner(
                 settings.receipt_key_file.read_bytes(), issuer=settings.public_url
             ),
@@ -75,6 +77,9 @@ def create_app(settings: WebSettings | None = None) -> Flask:
             supply=settings.serial_supply(),
             asker=Asker(settings=settings, documents=store, celery=celery),
             rates=rates.connect(settings),
+            known=known_callers.connect(settings),
+            snapshots=snapshots.connect(settings),
+            polling=Polling(counters, budget=settings.polls_per_second),
         ).install()
     for blueprint in (
         jobs.blueprint,

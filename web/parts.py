@@ -7,6 +7,7 @@ from flask import current_app
 from common.codes import PublishedKeys
 from common.database import Database
 from common.documents import Documents
+from common.known_callers import KnownCallers
 from common.lanes import LanesApp
 from common.links import StatusLinks
 from common.pace import Pace
@@ -15,6 +16,8 @@ from common.receipts import ReceiptSigner
 from common.replies import Asker
 from common.serials import Supply
 from common.settings import WebSettings
+from common.snapshots import Snapshots
+from web.polling import Polling
 
 _KEY = "stampede"
 
@@ -34,6 +37,9 @@ class Parts:
     supply: Supply
     asker: Asker
     rates: Rates
+    known: KnownCallers
+    snapshots: Snapshots
+    polling: Polling
 
     def install(self) -> None:
         """Give these parts to the current app."""

@@ -11,7 +11,7 @@ from uuid import UUID
 import orjson
 from sqlalchemy import Connection, text
 
-from common import events, ledger, serials
+from common import aftermath, events, ledger, serials
 from common.events import EventType, Happened
 from common.jobs import ending, setbacks
 from common.jobs.life import Changed, Claim, ReservedStamp, Result, Setback, SetbackKind, State
@@ -60,6 +60,7 @@ def claim(
     ).one_or_none()
     if row is None:
         return None
+    aftermath.jobs_changed(connection, [job_id])
     return Claim(
         job_id=row.id,
         account_id=row.account_id,
@@ -105,6 +106,7 @@ def finish(connection: Connection, claim: Claim, result: Result) -> Changed | No
     ).rowcount
     if not won:
         return None
+    aftermath.jobs_changed(connection, [claim.job_id])
     serials.affix(connection, job_id=claim.job_id)
     deliveries = events.record(
         connection,
@@ -193,5 +195,6 @@ def give_back(
     ).one_or_none()
     if row is None:
         return None
+    aftermath.jobs_changed(connection, [row.id])
     setbacks.record(connection, row, setback)
     return State(row.state)

@@ -8,8 +8,8 @@ from pydantic import BaseModel, Field
 
 from common.batches import Batch
 from common.jobs import SetbackKind, State
-from common.jobs.records import JobRecord
-from common.pace import HELD_UP, UNKNOWN, Wait
+from common.jobs.records import JobPicture
+from common.pace import Wait
 from common.partners import Mode
 from common.placements import Placement
 from common.problems import PROBLEMS
@@ -188,7 +188,7 @@ def job_links(job_id: UUID, *, stamped: bool) -> dict[str, str | None]:
     }
 
 
-def job_json(job: JobRecord, wait: Wait) -> dict[str, Any]:
+def job_json(job: JobPicture, wait: Wait) -> dict[str, Any]:
     """Return a job as JSON values, in the shape of `Job`."""
     return {
         "id": str(job.id),
@@ -239,16 +239,6 @@ def job_json(job: JobRecord, wait: Wait) -> dict[str, Any]:
         "purged_at": rfc3339(job.purged_at),
         "links": job_links(job.id, stamped=job.state is State.STAMPED and job.purged_at is None),
     }
-
-
-def wait_of(job: JobRecord) -> Wait:
-    """Return a job's place and time left as they are now."""
-    if job.state is State.PARKED or job.waiting_for is not None:
-        return HELD_UP
-    # One that comes back from an attempt waits for its time, and its ticket no longer tells its place.
-    if job.state is not State.QUEUED or job.attempt > 0:
-        return UNKNOWN
-    return parts().pace.wait(job.lane, job.ticket)
 
 
 def batch_json(batch: Batch) -> dict[str, Any]:

@@ -29,7 +29,9 @@ from common.vouchers.spending import Holder
 from web import once
 from web.api.intake import Facts, Submission
 from web.api.representations import job_json
+from web.callers import require_still_valid
 from web.parts import parts
+from web.seeing import shown
 
 log = logger(__name__)
 
@@ -108,13 +110,14 @@ def _commit(
     """
     if isinstance(caller, Holder):
         spending.require_spendable_until_commit(connection, caller)
+    require_still_valid(connection, caller)
     (serials,) = jobs.accept(
         connection,
         [job],
         publish_after_seconds=parts().settings.republish_seconds,
         supply=parts().supply,
     )
-    wait = entry.wait
+    wait = shown(entry.wait)
     if not serials:
         wait = HELD_UP
         waiting.append(job.id)
@@ -122,7 +125,7 @@ def _commit(
         202,
         {
             "Location": f"/v1/jobs/{job.id}",
-            "Retry-After": str(wait.retry_after),
+            "Retry-After": str(parts().polling.retry_after(wait, job.lane)),
         }
         | _stamps_left(connection, caller),
         orjson.dumps(job_json(as_accepted(job, serials), wait) | {"receipt": job.receipt}),

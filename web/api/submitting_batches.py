@@ -25,7 +25,9 @@ from web import once
 from web.api.batch_intake import BatchSubmission, Item
 from web.api.representations import batch_json, job_json
 from web.api.submitting import as_accepted, new_job, unknown
+from web.callers import require_still_valid
 from web.parts import parts
+from web.seeing import shown
 
 log = logger(__name__)
 
@@ -112,6 +114,7 @@ def _commit(
     Args:
         waiting: takes the ids of jobs that wait for serials.
     """
+    require_still_valid(connection, caller)
     made = batches.create(
         connection,
         caller,
@@ -127,7 +130,9 @@ def _commit(
         supply=parts().supply,
     )
     waiting.update(job.id for job, own in zip(wanted, serials, strict=True) if not own)
-    waits = [entry.wait if own else HELD_UP for own, entry in zip(serials, entries, strict=True)]
+    waits = [
+        shown(entry.wait) if own else HELD_UP for own, entry in zip(serials, entries, strict=True)
+    ]
     accepted = [
         job_json(as_accepted(job, own), wait) | {"receipt": job.receipt}
         for job, own, wait in zip(wanted, serials, waits, strict=True)
@@ -136,7 +141,7 @@ def _commit(
         202,
         {
             "Location": f"/v1/batches/{batch_id}",
-            "Retry-After": str(waits[-1].retry_after),
+            "Retry-After": str(parts().polling.retry_after(waits[-1], lanes.BULK_LANE)),
         },
         orjson.dumps(batch_json(made) | {"jobs": accepted}),
     )

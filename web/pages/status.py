@@ -1,5 +1,7 @@
 """`/j/<token>`: one job for the person who waits for it, behind a link that nobody can guess."""
 
+from uuid import UUID
+
 from flask import Blueprint, Response, make_response, render_template
 
 from common import jobs
@@ -7,12 +9,12 @@ from common.jobs import records
 from common.jobs.records import JobRecord
 from common.problems import PROBLEMS, Code, ProblemError
 from web import limits
-from web.answers import language_of, with_validator
+from web.answers import language_of, polled
 from web.api.jobs import JOSE, stamped_file
-from web.api.representations import wait_of
 from web.pages import progress
 from web.pages.language import selected
 from web.parts import parts
+from web.seeing import Seen, anybodys
 
 blueprint = Blueprint("status", __name__, url_prefix="/j", template_folder="templates")
 
@@ -20,13 +22,16 @@ blueprint = Blueprint("status", __name__, url_prefix="/j", template_folder="temp
 @blueprint.get("/<token>")
 def page(token: str) -> Response:
     """Show the whole page."""
-    return _render("status.html", token)
+    return _render("status.html", token, _seen(token))
 
 
 @blueprint.get("/<token>/live")
 def live(token: str) -> Response:
     """Return the part of the page that changes; the page's script asks for it."""
-    return with_validator(_render("status_live.html", token))
+    seen = _seen(token)
+    # What is shown in words of a language is another thing than the same in another's.
+    validator = f"{seen.validator}-{selected()}"
+    return polled(validator, seen.retry_after, lambda: _render("status_live.html", token, seen))
 
 
 @blueprint.get("/<token>/document")
@@ -55,10 +60,8 @@ def keep_private(response: Response) -> Response:
 
 
 def _job(token: str) -> JobRecord:
-    job_id = parts().links.open(token)
-    if job_id is None:
-        limits.count_wrong_link()
-        raise ProblemError(Code.NOT_FOUND)
+    """Return the job of a link as the database has it, for what no snapshot has."""
+    job_id = _job_id(token)
     with parts().database.transaction() as connection:
         job = records.show(connection, job_id)
     if job is None:
@@ -66,10 +69,23 @@ def _job(token: str) -> JobRecord:
     return job
 
 
-def _render(template: str, token: str) -> Response:
-    job = _job(token)
-    final = job.state in jobs.FINAL
-    wait_now = wait_of(job)
+def _seen(token: str) -> Seen:
+    seen = anybodys(_job_id(token))
+    if seen is None:
+        raise ProblemError(Code.NOT_FOUND)
+    return seen
+
+
+def _job_id(token: str) -> UUID:
+    job_id = parts().links.open(token)
+    if job_id is None:
+        limits.count_wrong_link()
+        raise ProblemError(Code.NOT_FOUND)
+    return job_id
+
+
+def _render(template: str, token: str, seen: Seen) -> Response:
+    job, again_in = seen.job, seen.retry_after
     code = job.problem_code
     response = make_response(
         render_template(
@@ -79,15 +95,15 @@ def _render(template: str, token: str) -> Response:
             headline=progress.headline(job),
             steps=progress.steps(job),
             again=progress.tried_before(job),
-            now=wait_now,
-            final=final,
-            refresh=None if final else wait_now.retry_after,
+            now=seen.wait,
+            final=job.state in jobs.FINAL,
+            refresh=again_in,
             reason=None if code is None else PROBLEMS[code].title(language_of(selected())),
             # What an operator said who gave the job up.
             told=job.problem_facts.get("reason") if code is Code.STAMPING_FAILED else None,
             advice=None if code is None else progress.advice(code, job.problem_facts),
         )
     )
-    if not final:
-        response.headers["Retry-After"] = str(wait_now.retry_after)
+    if again_in is not None:
+        response.headers["Retry-After"] = str(again_in)
     return response

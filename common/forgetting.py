@@ -1,0 +1,31 @@
+"""What Valkey remembers of jobs and callers goes when the database says otherwise."""
+
+from common import known_callers, snapshots
+from common.aftermath import Changes
+from common.settings import Settings
+from common.telemetry import logger
+
+log = logger(__name__)
+
+
+class Forgetting:
+    """Lets go of what a transaction has changed, after it has ended, however it did."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Prepare; connects at the first use."""
+        self._snapshots = snapshots.connect(settings)
+        self._known = known_callers.connect(settings)
+
+    def forget(self, changes: Changes) -> None:
+        """Forget what was changed; a Valkey that is away keeps it for its time, and no longer."""
+        self._snapshots.forget(*changes.job_ids)
+        if changes.callers and not self._known.forget_all():
+            log.warning(
+                "Valkey is away: who was known may be taken for who it was",
+                seconds=known_callers.KNOWN_SECONDS,
+            )
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._snapshots.close()
+        self._known.close()

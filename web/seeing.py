@@ -1,0 +1,129 @@
+"""A job as it is shown: from its snapshot, or from the database, which then leaves one."""
+
+import hashlib
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from common.jobs import FINAL, State, records
+from common.jobs.records import JobPicture
+from common.known_callers import Memory
+from common.pace import HELD_UP, UNKNOWN, LanePace, Wait
+from common.problems import Code, ProblemError
+from common.snapshots import Glance, packed
+from web.callers import caller
+from web.parts import parts
+
+# Exact up to here; beyond, two digits that matter. Who is far away sees the same for a while, and may be
+# told by 304 that nothing has changed.
+EXACT_POSITION = 1000
+EXACT_SECONDS = 100
+# In a lane, and Valkey is away: nothing tells the place, and everybody asks the database.
+OUT_OF_SIGHT = Wait(None, None, ask_again=15)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A job and its wait, as they are now; `wait` is rounded as it is shown."""
+
+    job: JobPicture
+    wait: Wait
+    packed: bytes
+
+    @property
+    def validator(self) -> str:
+        """Return what changes with anything that is shown of the job; known before it is rendered."""
+        waits = f"{self.wait.position} {self.wait.seconds_left} {parts().settings.public_url} "
+        return hashlib.sha256(waits.encode() + self.packed).hexdigest()[:32]
+
+    @property
+    def retry_after(self) -> int | None:
+        """Return after how many seconds to ask again; None: nothing will change."""
+        if self.job.state in FINAL:
+            return None
+        return parts().polling.retry_after(self.wait, self.job.lane)
+
+
+def own(wanted: str) -> Seen:
+    """Return the caller's job; who asks and the job are looked up in one question to Valkey.
+
+    Raises:
+        ProblemError: what `caller` raises; `not_found`, also for a job of somebody else.
+    """
+    try:
+        job_id = UUID(wanted)
+    except ValueError as error:
+        caller(vouchers=True)
+        raise ProblemError(Code.NOT_FOUND) from error
+    glance = Glance()
+
+    def recall(secret: str) -> Memory:
+        nonlocal glance
+        known = parts().known
+        names = known.names(secret)
+        glance = parts().snapshots.look(job_id, *names)
+        return known.read(names[0], *glance.beside)
+
+    asking = caller(vouchers=True, recall=recall)
+    seen = _seen(job_id, glance)
+    if seen is None or seen.job.account_id != asking.account_id:
+        raise ProblemError(Code.NOT_FOUND)
+    return seen
+
+
+def anybodys(job_id: UUID) -> Seen | None:
+    """Return a job for whoever has its link; None: there is none."""
+    return _seen(job_id, parts().snapshots.look(job_id))
+
+
+def wait_of(job: JobPicture, numbers: LanePace | None = None) -> Wait:
+    """Return a job's place and time left as they are now, rounded as they are shown.
+
+    Args:
+        job: the job.
+        numbers: its lane's, where they are known already.
+    """
+    if job.state is State.PARKED or job.waiting_for is not None:
+        return HELD_UP
+    # One that comes back from an attempt waits for its time, and its ticket no longer tells its place.
+    if job.state is not State.QUEUED or job.attempt > 0:
+        return UNKNOWN
+    numbers = numbers or parts().pace.lane(job.lane)
+    return OUT_OF_SIGHT if numbers is None else shown(numbers.wait(job.ticket))
+
+
+def shown(wait: Wait) -> Wait:
+    """Round a wait up to what is worth telling: never less than the truth, a tenth more at the most."""
+    return Wait(
+        _rounded(wait.position, EXACT_POSITION),
+        _rounded(wait.seconds_left, EXACT_SECONDS),
+        wait.ask_again,
+    )
+
+
+def _rounded(value: int | None, exact: int) -> int | None:
+    if value is None or value <= exact:
+        return value
+    step: int = 10 ** (len(str(value)) - 2)
+    return -(-value // step) * step
+
+
+def _seen(job_id: UUID, glance: Glance) -> Seen | None:
+    job = glance.picture
+    if job is not None and glance.lease is None:
+        return Seen(job, wait_of(job, glance.numbers), glance.packed)
+    try:
+        with parts().database.reading() as connection:
+            found = records.show(connection, job_id)
+    except (DBAPIError, PoolTimeoutError):
+        if job is None:
+            raise
+        # What was true a moment ago, and cannot have changed much: who changes jobs needs it too.
+        return Seen(job, wait_of(job, glance.numbers), glance.packed)
+    if found is None:
+        return None
+    if glance.lease is not None:
+        parts().snapshots.keep(found, glance.lease)
+    return Seen(found, wait_of(found), packed(found))
