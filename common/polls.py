@@ -165,8 +165,6 @@ def retry_after(wait: Wait, rhythm: Rhythm, spread: float) -> int:
         spread: from 0 to below 1, at random, so that those of one moment do not come back in one.
     """
     if wait.position is None:
-        # Not in a lane: it is being stamped, or something holds it up.
-        pause = wait.ask_again * (1 + spread * SPREAD)
-    else:
-        pause = rhythm.pause(wait.seconds_left, spread)
-    return max(1, round(pause))
+        # Not in a lane: it is being stamped, or something holds it up. No two came to it at once.
+        return wait.ask_again
+    return max(1, round(rhythm.pause(wait.seconds_left, spread)))

@@ -110,21 +110,17 @@ class Glance:
 class Snapshots:
     """The snapshots. Every method survives a Valkey that is away."""
 
-    def __init__(
-        self, wire: Wire, boxes: Boxes, *, most: int = MOST, kept_seconds: float = KEPT_SECONDS
-    ) -> None:
+    def __init__(self, wire: Wire, boxes: Boxes, *, most: int = MOST) -> None:
         """Take the way to Valkey, and what closes the boxes.
 
         Args:
             wire: to Valkey.
             boxes: closes and opens them.
             most: how many are made within the time that one is kept.
-            kept_seconds: that time.
         """
         self._wire = wire
         self._boxes = boxes
         self._most = most
-        self._kept_ms = round(kept_seconds * 1000)
 
     def look(self, job_id: UUID, *beside: str) -> Glance:
         """Return what is known of a job, its lane's numbers, and values of other names, in one call."""
@@ -158,7 +154,7 @@ class Snapshots:
                 picture.lane if in_turn else "",
                 (picture.ticket or 0) if in_turn else "",
                 "" if again is None else round(again * 1000),
-                round(self._kept_ms * random.uniform(1, 4 / 3)),
+                round(KEPT_SECONDS * 1000 * random.uniform(1, 4 / 3)),
                 self._most,
             ],
         )
@@ -173,10 +169,10 @@ class Snapshots:
         self._wire.close()
 
 
-def connect(settings: Settings) -> Snapshots:
+def connect(settings: Settings, *, most: int = MOST) -> Snapshots:
     """Return the snapshots that the settings name."""
     boxes = Boxes(settings.link_key.get_secret_value().encode())
-    return Snapshots(Wire(settings.broker_url), boxes)
+    return Snapshots(Wire(settings.broker_url), boxes, most=most)
 
 
 def _asked_again_after(picture: JobPicture) -> float | None:

@@ -47,13 +47,25 @@ def require_spendable_until_commit(connection: Connection, holder: Holder) -> No
     Raises:
         ProblemError: `voucher_void`, `voucher_expired`.
     """
+    as_it_stands(connection, holder, until_commit=True).require_spendable()
+
+
+def as_it_stands(connection: Connection, holder: Holder, *, until_commit: bool = False) -> Holder:
+    """Return the holder with the voucher as it is now, which may not be what was known of it.
+
+    Args:
+        connection: a transaction.
+        holder: whoever has it.
+        until_commit: nobody changes the voucher before the transaction ends.
+    """
     row = connection.execute(
-        text(f"select {_STANDING} from vouchers v where account_id = :id for share"),
+        text(
+            f"select {_STANDING} from vouchers v where account_id = :id"
+            + (" for share" if until_commit else "")
+        ),
         {"id": holder.account_id},
     ).one()
-    replace(
-        holder, expires_at=row.expires_at, expired=row.expired, void=row.void
-    ).require_spendable()
+    return replace(holder, expires_at=row.expires_at, expired=row.expired, void=row.void)
 
 
 def authenticate(connection: Connection, typed: str) -> Holder:
