@@ -51,8 +51,7 @@ def polled(validator: str, retry_after: int | None, render: Callable[[], Respons
         render: makes the answer.
     """
     if request.if_none_match.contains(validator):
-        response = Response(status=304)
-        response.headers["Cache-Control"] = PRIVATE
+        response = Response(status=304, headers={"Cache-Control": PRIVATE})
     else:
         response = render()
     response.set_etag(validator)

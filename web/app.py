@@ -30,8 +30,9 @@ from web.api import (
     verifications,
     webhook_endpoints,
 )
-from web.parts import Parts
+from web.parts import Parts, parts
 from web.polling import Polling
+from web.quick import QuickLooks
 
 log = logger(__name__)
 
@@ -101,6 +102,8 @@ def create_app(settings: WebSettings | None = None) -> Flask:
     app.register_error_handler(DBAPIError, _database_error)
     app.register_error_handler(OutcomeUnknownError, _outcome_unknown)
     app.register_error_handler(Exception, _own_fault)
+    with app.app_context():
+        app.wsgi_app = QuickLooks(app.wsgi_app, parts())  # type: ignore[method-assign]
     description = openapi.document(app, settings.public_url)
     app.add_url_rule("/openapi.json", "openapi", lambda: jsonify(description))
     return app

@@ -61,10 +61,15 @@ def operator() -> Operator:
     return known
 
 
+def bearer(header: str) -> str:
+    """Return the secret that an Authorization header carries; empty when it carries none."""
+    scheme, _, secret = header.partition(" ")
+    return secret.strip() if scheme.lower() == "bearer" else ""
+
+
 def _secret() -> str:
-    scheme, _, secret = request.headers.get("Authorization", "").partition(" ")
-    secret = secret.strip()
-    if scheme.lower() != "bearer" or not secret:
+    secret = bearer(request.headers.get("Authorization", ""))
+    if not secret:
         raise ProblemError(Code.KEY_MISSING, headers=_CHALLENGE)
     return secret
 

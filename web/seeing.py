@@ -4,6 +4,7 @@ import hashlib
 from dataclasses import dataclass
 from uuid import UUID
 
+from flask import request
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
@@ -14,8 +15,10 @@ from common.pace import HELD_UP, UNKNOWN, LanePace, Wait
 from common.problems import Code, ProblemError
 from common.snapshots import Glance, packed
 from web.callers import caller
-from web.parts import parts
+from web.parts import Parts, parts
 
+# Under this name in a request's environment: what Valkey said, which is asked once a request.
+GLANCE = "stampede.glance"
 # Exact up to here; beyond, two digits that matter. Who is far away sees the same for a while, and may be
 # told by 304 that nothing has changed.
 EXACT_POSITION = 1000
@@ -32,18 +35,16 @@ class Seen:
     wait: Wait
     packed: bytes
 
-    @property
-    def validator(self) -> str:
+    def validator(self, shared: Parts) -> str:
         """Return what changes with anything that is shown of the job; known before it is rendered."""
-        waits = f"{self.wait.position} {self.wait.seconds_left} {parts().settings.public_url} "
+        waits = f"{self.wait.position} {self.wait.seconds_left} {shared.settings.public_url} "
         return hashlib.sha256(waits.encode() + self.packed).hexdigest()[:32]
 
-    @property
-    def retry_after(self) -> int | None:
+    def retry_after(self, shared: Parts) -> int | None:
         """Return after how many seconds to ask again; None: nothing will change."""
         if self.job.state in FINAL:
             return None
-        return parts().polling.retry_after(self.wait, self.job.lane)
+        return shared.polling.retry_after(self.wait, self.job.lane)
 
 
 def own(wanted: str) -> Seen:
@@ -63,7 +64,7 @@ def own(wanted: str) -> Seen:
         nonlocal glance
         known = parts().known
         names = known.names(secret)
-        glance = parts().snapshots.look(job_id, *names)
+        glance = _looked_at() or parts().snapshots.look(job_id, *names)
         return known.read(names[0], *glance.beside)
 
     asking = caller(vouchers=True, recall=recall)
@@ -75,7 +76,15 @@ def own(wanted: str) -> Seen:
 
 def anybodys(job_id: UUID) -> Seen | None:
     """Return a job for whoever has its link; None: there is none."""
-    return _seen(job_id, parts().snapshots.look(job_id))
+    return _seen(job_id, _looked_at() or parts().snapshots.look(job_id))
+
+
+def at_a_glance(glance: Glance) -> Seen | None:
+    """Return a job by its snapshot alone; None: somebody has to be asked."""
+    job = glance.picture
+    if job is None or glance.lease is not None or (job.has_place and glance.numbers is None):
+        return None
+    return Seen(job, wait_of(job, glance.numbers), glance.packed)
 
 
 def wait_of(job: JobPicture, numbers: LanePace | None = None) -> Wait:
@@ -103,6 +112,12 @@ def shown(wait: Wait) -> Wait:
     )
 
 
+def _looked_at() -> Glance | None:
+    """Return what was looked up for this request before it came to us."""
+    glance: Glance | None = request.environ.get(GLANCE)
+    return glance
+
+
 def _rounded(value: int | None, exact: int) -> int | None:
     if value is None or value <= exact:
         return value
@@ -111,9 +126,10 @@ def _rounded(value: int | None, exact: int) -> int | None:
 
 
 def _seen(job_id: UUID, glance: Glance) -> Seen | None:
+    seen = at_a_glance(glance)
+    if seen is not None:
+        return seen
     job = glance.picture
-    if job is not None and glance.lease is None:
-        return Seen(job, wait_of(job, glance.numbers), glance.packed)
     try:
         with parts().database.reading() as connection:
             found = records.show(connection, job_id)

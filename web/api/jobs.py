@@ -159,7 +159,9 @@ def show(job_id: str) -> Response:
     """Return one job."""
     seen = seeing.own(job_id)
     return polled(
-        seen.validator, seen.retry_after, lambda: json_answer(job_json(seen.job, seen.wait))
+        seen.validator(parts()),
+        seen.retry_after(parts()),
+        lambda: json_answer(job_json(seen.job, seen.wait)),
     )
 
 

@@ -18,11 +18,14 @@ from web.seeing import Seen, anybodys
 
 blueprint = Blueprint("status", __name__, url_prefix="/j", template_folder="templates")
 
+PRIVATE_PAGE = {"Cache-Control": "private, no-store", "X-Robots-Tag": "noindex"}
+
 
 @blueprint.get("/<token>")
 def page(token: str) -> Response:
     """Show the whole page."""
-    return _render("status.html", token, _seen(token))
+    seen = _seen(token)
+    return _render("status.html", token, seen, seen.retry_after(parts()))
 
 
 @blueprint.get("/<token>/live")
@@ -30,8 +33,9 @@ def live(token: str) -> Response:
     """Return the part of the page that changes; the page's script asks for it."""
     seen = _seen(token)
     # What is shown in words of a language is another thing than the same in another's.
-    validator = f"{seen.validator}-{selected()}"
-    return polled(validator, seen.retry_after, lambda: _render("status_live.html", token, seen))
+    validator = f"{seen.validator(parts())}-{selected()}"
+    again_in = seen.retry_after(parts())
+    return polled(validator, again_in, lambda: _render("status_live.html", token, seen, again_in))
 
 
 @blueprint.get("/<token>/document")
@@ -54,8 +58,7 @@ def receipt(token: str) -> Response:
 @blueprint.after_request
 def keep_private(response: Response) -> Response:
     """Leave nothing of a job in a cache or a search engine."""
-    response.headers["Cache-Control"] = "private, no-store"
-    response.headers["X-Robots-Tag"] = "noindex"
+    response.headers.update(PRIVATE_PAGE)
     return response
 
 
@@ -84,8 +87,8 @@ def _job_id(token: str) -> UUID:
     return job_id
 
 
-def _render(template: str, token: str, seen: Seen) -> Response:
-    job, again_in = seen.job, seen.retry_after
+def _render(template: str, token: str, seen: Seen, again_in: int | None) -> Response:
+    job = seen.job
     code = job.problem_code
     response = make_response(
         render_template(
