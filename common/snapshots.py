@@ -65,7 +65,7 @@ if due and not (kept[5] and now < tonumber(kept[5])) then
   if not kept[1] then redis.call('PEXPIRE', KEYS[1], ARGV[3]) end
   lease = 1
 end
-return {kept[1], lease, numbers, beside}
+return {kept[1], lease, numbers, beside, now}
 """)
 # ARGV: lease, box, lane, ticket, milliseconds until asked again (''), milliseconds kept, the most.
 _KEEP = Script("""
@@ -130,13 +130,13 @@ class Snapshots:
         )
         if answer is None:
             return Glance(beside=(None,) * len(beside))
-        box, granted, numbers, others = answer
+        box, granted, numbers, others, now = answer
         opened = None if box is None else self._boxes.open(name, box)
         return Glance(
             None if opened is None else _picture(opened),
             opened or b"",
             lease if granted else None,
-            pace.numbers_of(_pairs(numbers)) if numbers else None,
+            pace.numbers_of(_pairs(numbers), now / 1000) if numbers else None,
             tuple(others),
         )
 

@@ -96,6 +96,7 @@ def claimed(connection: Connection, job_id: UUID) -> jobs.Claim:
         stamps=[],
         document_sha256=job.document_sha256,
         external_reference=job.external_reference,
+        waited_seconds=0.0,
     )
 
 
