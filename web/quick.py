@@ -18,6 +18,7 @@ from common.vouchers import code
 from web.answers import JSON, PRIVATE
 from web.api.representations import job_json
 from web.callers import bearer
+from web.pages import HTML_HEADERS, fragments
 from web.pages.language import LANGUAGES
 from web.pages.status import PRIVATE_PAGE
 from web.parts import Parts
@@ -32,6 +33,7 @@ _JOBS = "/v1/jobs/"
 _JOB_LENGTH = len(_JOBS) + 36
 _PAGES, _LIVE = "/j/", "/live"
 _LANGUAGES = {"": LANGUAGES[0]} | {f"lang={language}": language for language in LANGUAGES}
+HTML = "text/html; charset=utf-8"
 _NO_SNIFFING = ("X-Content-Type-Options", "nosniff")
 
 
@@ -100,7 +102,7 @@ class QuickLooks:
         return _Answer("200 OK", headers, body)
 
     def _page(self, token: str, language: str, environ: "WSGIEnvironment") -> _Answer | None:
-        """Answer a page that shows what is true already; Flask renders what changed."""
+        """Answer a page, unless no job that looks like this one was drawn yet."""
         job_id = self._shared.links.open(token)
         if job_id is None:
             return None
@@ -109,11 +111,17 @@ class QuickLooks:
         if seen is None:
             return None
         validator = f"{seen.validator(self._shared)}-{language}"
-        if not _has_it(environ, validator):
-            return None
         headers = self._common(seen, validator, PRIVATE_PAGE["Cache-Control"])
-        headers.append(("X-Robots-Tag", PRIVATE_PAGE["X-Robots-Tag"]))
-        return _Answer("304 NOT MODIFIED", headers, b"")
+        headers += [("X-Robots-Tag", PRIVATE_PAGE["X-Robots-Tag"]), ("Vary", "Accept")]
+        if _has_it(environ, validator):
+            return _Answer("304 NOT MODIFIED", headers, b"")
+        drawn = fragments.find(seen, language)
+        if drawn is None:
+            return None
+        body = drawn.encode()
+        headers += [each for each in HTML_HEADERS.items() if each != _NO_SNIFFING]
+        headers += [("Content-Type", HTML), ("Content-Length", str(len(body)))]
+        return _Answer("200 OK", headers, body)
 
     def _common(self, seen: Seen, validator: str, cache: str) -> list[tuple[str, str]]:
         headers = [("Cache-Control", cache), ("ETag", f'"{validator}"'), _NO_SNIFFING]

@@ -2,6 +2,7 @@
 
 home.py           what this is, the API's description, the catalogue of problems
 status.py         one job, behind a link that nobody can guess
+fragments.py      the moving part of that page, rendered once for all jobs that look alike
 progress.py       what a job's state means to the person who waits
 verification.py   one serial, one scanned code, one file: what is true of it
 language.py       which language, and how times, waits and numbers are said
@@ -30,6 +31,13 @@ CONTENT_SECURITY_POLICY = "; ".join(
         "frame-ancestors 'none'",
     )
 )
+
+# What keeps a page from being framed, sniffed or told on.
+HTML_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+    "Referrer-Policy": "no-referrer",
+}
 
 # What the status page of the job says more about.
 ABOUT_ITS_FILE = (Code.DOCUMENT_NOT_READY, Code.DOCUMENT_PURGED)
@@ -74,10 +82,9 @@ def _status_page() -> str | None:
 
 
 def _harden(response: Response) -> Response:
-    """Set what keeps a page from being framed, sniffed or told on."""
+    """Set what every answer has, and every page."""
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
     if response.mimetype == "text/html":
-        response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
-        response.headers["Referrer-Policy"] = "no-referrer"
+        response.headers.update(HTML_HEADERS)
         response.vary.add("Accept")
     return response

@@ -1,17 +1,18 @@
 """`/j/<token>`: one job for the person who waits for it, behind a link that nobody can guess."""
 
+from typing import Any
 from uuid import UUID
 
 from flask import Blueprint, Response, make_response, render_template
 
 from common import jobs
 from common.jobs import records
-from common.jobs.records import JobRecord
+from common.jobs.records import JobPicture, JobRecord
 from common.problems import PROBLEMS, Code, ProblemError
 from web import limits
 from web.answers import language_of, polled
 from web.api.jobs import JOSE, stamped_file
-from web.pages import progress
+from web.pages import fragments, progress
 from web.pages.language import selected
 from web.parts import parts
 from web.seeing import Seen, anybodys
@@ -25,7 +26,11 @@ PRIVATE_PAGE = {"Cache-Control": "private, no-store", "X-Robots-Tag": "noindex"}
 def page(token: str) -> Response:
     """Show the whole page."""
     seen = _seen(token)
-    return _render("status.html", token, seen, seen.retry_after(parts()))
+    again_in = seen.retry_after(parts())
+    response = make_response(_text("status.html", token, seen, seen.job, refresh=again_in))
+    if again_in is not None:
+        response.headers["Retry-After"] = str(again_in)
+    return response
 
 
 @blueprint.get("/<token>/live")
@@ -35,7 +40,14 @@ def live(token: str) -> Response:
     # What is shown in words of a language is another thing than the same in another's.
     validator = f"{seen.validator(parts())}-{selected()}"
     again_in = seen.retry_after(parts())
-    return polled(validator, again_in, lambda: _render("status_live.html", token, seen, again_in))
+
+    def render() -> Response:
+        def draw(job: JobPicture, **helpers: Any) -> str:
+            return _text("status_live.html", token, seen, job, **helpers)
+
+        return make_response(fragments.find_or_draw(seen, selected(), draw))
+
+    return polled(validator, again_in, render)
 
 
 @blueprint.get("/<token>/document")
@@ -87,26 +99,21 @@ def _job_id(token: str) -> UUID:
     return job_id
 
 
-def _render(template: str, token: str, seen: Seen, again_in: int | None) -> Response:
-    job = seen.job
+def _text(template: str, token: str, seen: Seen, job: JobPicture, **also: Any) -> str:
+    """Render a job; `also` takes the place of what templates usually have."""
     code = job.problem_code
-    response = make_response(
-        render_template(
-            template,
-            job=job,
-            token=token,
-            headline=progress.headline(job),
-            steps=progress.steps(job),
-            again=progress.tried_before(job),
-            now=seen.wait,
-            final=job.state in jobs.FINAL,
-            refresh=again_in,
-            reason=None if code is None else PROBLEMS[code].title(language_of(selected())),
-            # What an operator said who gave the job up.
-            told=job.problem_facts.get("reason") if code is Code.STAMPING_FAILED else None,
-            advice=None if code is None else progress.advice(code, job.problem_facts),
-        )
+    return render_template(
+        template,
+        job=job,
+        token=token,
+        headline=progress.headline(job),
+        steps=progress.steps(job),
+        again=progress.tried_before(job),
+        now=seen.wait,
+        final=job.state in jobs.FINAL,
+        reason=None if code is None else PROBLEMS[code].title(language_of(selected())),
+        # What an operator said who gave the job up.
+        told=job.problem_facts.get("reason") if code is Code.STAMPING_FAILED else None,
+        advice=None if code is None else progress.advice(code, job.problem_facts),
+        **also,
     )
-    if again_in is not None:
-        response.headers["Retry-After"] = str(again_in)
-    return response
