@@ -1,4 +1,4 @@
-"""The truth about waiting: position, time left, and when to ask again.
+"""The truth about waiting: position and time left. When to ask again follows in polls.py.
 
 Each lane keeps a few numbers in Valkey: how many jobs came (`accepted`), how many of them were taken
 up (`served`), the measured interval between two taken while others waited (`interval_us`), and how
@@ -90,13 +90,6 @@ class Wait:
     seconds_left: int | None
     # When to ask again where no time can be told, in seconds.
     ask_again: int = 2
-
-    @property
-    def retry_after(self) -> int:
-        """Return after how many seconds to ask again: a quarter of the wait, 1 to 30."""
-        if self.seconds_left is None:
-            return self.ask_again
-        return max(1, min(30, math.ceil(self.seconds_left / 4)))
 
 
 @dataclass(frozen=True, slots=True)
