@@ -34,6 +34,7 @@ from common.aftermath import Changes
 from common.breaker import Breaker, Pauses
 from common.forgetting import Forgetting
 from common.settings import Settings
+from common.wire import Wire
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 T = TypeVar("T")
@@ -290,14 +291,25 @@ def _commit(begun: RootTransaction) -> None:
 
 
 def connect(
-    settings: Settings, *, patience: Patience = WORK, pool_size: int | None = None
+    settings: Settings,
+    *,
+    patience: Patience = WORK,
+    pool_size: int | None = None,
+    wire: Wire | None = None,
 ) -> Database:
-    """Return the database that the settings name; a smaller pool than they say may be asked for."""
+    """Return the database that the settings name.
+
+    Args:
+        settings: name it, and Valkey.
+        patience: how long to wait for the server.
+        pool_size: another one than the settings say.
+        wire: the process's way to Valkey, where it has one.
+    """
     return Database(
         settings.database_url,
         pool_size=pool_size or settings.database_pool_size,
         patience=patience,
-        forgetting=Forgetting(settings),
+        forgetting=Forgetting(settings, wire),
     )
 
 

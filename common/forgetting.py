@@ -4,6 +4,7 @@ from common import known_callers, snapshots
 from common.aftermath import Changes
 from common.settings import Settings
 from common.telemetry import logger
+from common.wire import Wire
 
 log = logger(__name__)
 
@@ -11,10 +12,11 @@ log = logger(__name__)
 class Forgetting:
     """Lets go of what a transaction has changed, after it has ended, however it did."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Prepare; connects at the first use."""
-        self._snapshots = snapshots.connect(settings)
-        self._known = known_callers.connect(settings)
+    def __init__(self, settings: Settings, wire: Wire | None = None) -> None:
+        """Prepare; connects at the first use, over a wire of its own unless one is given."""
+        self._wire = wire or Wire(settings.broker_url)
+        self._snapshots = snapshots.connect(settings, self._wire)
+        self._known = known_callers.connect(settings, self._wire)
 
     def forget(self, changes: Changes) -> None:
         """Forget what was changed; a Valkey that is away keeps it for its time, and no longer."""
@@ -27,5 +29,4 @@ class Forgetting:
 
     def close(self) -> None:
         """Give the connections back."""
-        self._snapshots.close()
-        self._known.close()
+        self._wire.close()

@@ -103,10 +103,10 @@ class KnownCallers:
         self._wire.close()
 
 
-def connect(settings: Settings) -> KnownCallers:
-    """Return the memory that the settings name."""
+def connect(settings: Settings, wire: Wire | None = None) -> KnownCallers:
+    """Return the memory that the settings name, over a wire of its own unless one is given."""
     key = settings.link_key.get_secret_value().encode()
-    return KnownCallers(Wire(settings.broker_url), Boxes(key), key)
+    return KnownCallers(wire or Wire(settings.broker_url), Boxes(key), key)
 
 
 def _packed(known: Known, time: str) -> bytes:

@@ -36,8 +36,9 @@ from common.wire import Script, Wire
 # How long a snapshot lies there at the most, in seconds, and up to a third longer at random: not all
 # that were left in one moment are to be read anew in one.
 KEPT_SECONDS = 600
-# Snapshots that are made within that time; twice as many lie there at any time, at most 2 KB each.
-MOST = 200_000
+# Snapshots that are made within that time; at most twice as many lie there at any time. One takes 1 KB,
+# of a job with much metadata or many stamps up to 15 KB.
+MOST = 100_000
 # How long the one who reads the database for all has for it.
 LEASE_SECONDS = 3
 # After how many seconds the database is asked again about a job, whoever asks. In its turn, or being
@@ -169,10 +170,10 @@ class Snapshots:
         self._wire.close()
 
 
-def connect(settings: Settings, *, most: int = MOST) -> Snapshots:
-    """Return the snapshots that the settings name."""
+def connect(settings: Settings, wire: Wire | None = None, *, most: int = MOST) -> Snapshots:
+    """Return the snapshots that the settings name, over a wire of their own unless one is given."""
     boxes = Boxes(settings.link_key.get_secret_value().encode())
-    return Snapshots(Wire(settings.broker_url), boxes, most=most)
+    return Snapshots(wire or Wire(settings.broker_url), boxes, most=most)
 
 
 def _asked_again_after(picture: JobPicture) -> float | None:

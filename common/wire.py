@@ -17,8 +17,9 @@ from redis.retry import Retry
 from common.breaker import Breaker, Pauses
 
 # Nobody waits longer for what the database knows as well.
-_TIMEOUT_SECONDS = 0.5
-_PAUSES = Pauses(failures_allowed=1, first=2, longest=2, longest_try=2, bearable=0.1)
+_TIMEOUT_SECONDS = 0.25
+# Longer than all that one request may wait for other clients of a silent Valkey: else each would wait here.
+_PAUSES = Pauses(failures_allowed=1, first=5, longest=5, longest_try=5, bearable=0.1)
 _UNREACHABLE = redis.RedisError
 
 
@@ -34,7 +35,7 @@ class Script:
 class Wire:
     """Connections to Valkey that are kept, as many as threads ask at once. Safe to share by threads.
 
-    Not by processes: make one after the fork.
+    Not by processes: make one after the fork. A process has one, so that a silent Valkey is waited for once.
     """
 
     def __init__(self, broker_url: str) -> None:

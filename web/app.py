@@ -18,6 +18,7 @@ from common.receipts import ReceiptSigner
 from common.replies import Asker
 from common.settings import WebSettings
 from common.telemetry import configure_logs, logger
+from common.wire import Wire
 from web import health, openapi, pages
 from web.answers import problem_answer
 from web.api import (
@@ -62,11 +63,11 @@ def create_app(settings: WebSettings | None = None) -> Flask:
             app.wsgi_app, x_for=settings.trusted_proxies, x_proto=0, x_host=0
         )
     store, celery = documents.connect(settings), lanes.make_celery(settings)
-    counters = pace.connect(settings)
+    counters, wire = pace.connect(settings), Wire(settings.broker_url)
     with app.app_context():
         Parts(
             settings=settings,
-            database=database.connect(settings, patience=EDGE),
+            database=database.connect(settings, patience=EDGE, wire=wire),
             documents=store,
             pace=counters,
             receipts=ReceiptSigner(
@@ -78,8 +79,8 @@ def create_app(settings: WebSettings | None = None) -> Flask:
             supply=settings.serial_supply(),
             asker=Asker(settings=settings, documents=store, celery=celery),
             rates=rates.connect(settings),
-            known=known_callers.connect(settings),
-            snapshots=snapshots.connect(settings),
+            known=known_callers.connect(settings, wire),
+            snapshots=snapshots.connect(settings, wire),
             polling=Polling(counters, budget=settings.polls_per_second),
         ).install()
     for blueprint in (
