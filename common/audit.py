@@ -175,6 +175,14 @@ OTHER_RULES: dict[str, str] = {
     "no ended batch is forgotten": """
         select b.id from batches b join jobs j on j.batch_id = b.id where b.finished_at is null
         group by b.id having bool_and(j.finished_at < now() - interval '15 minutes')""",
+    "a gate stands as its newest change says": """
+        select g.kind from gates g left join lateral (
+            select * from gate_changes c where c.kind = g.kind order by c.id desc limit 1) c on true
+        where (g.state, g.rate, g.reason, g.reopens_at, g.changed_at, g.changed_by)
+            is distinct from (c.state, c.rate, c.reason, c.reopens_at, c.at, c.by)""",
+    "every place in the waiting room is a voucher's": """
+        select p.number from waiting_places p
+        where not exists (select from vouchers v where v.account_id = p.account_id)""",
 }
 
 # Each rule as a query by itself, for whoever asks one alone.

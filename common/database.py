@@ -4,12 +4,13 @@ A server that is gone says so at once; one that is frozen, or behind a broken wi
 every answer has its time, and who waits for clients asks a silent server again only now and then.
 """
 
+import select
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, LiteralString, TypeVar
 
 import orjson
 import psycopg
@@ -27,7 +28,13 @@ from sqlalchemy import (
     make_url,
     text,
 )
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import (
+    DBAPIError,
+    InterfaceError,
+    InvalidatePoolError,
+    OperationalError,
+    SQLAlchemyError,
+)
 
 from common import aftermath
 from common.aftermath import Changes
@@ -61,6 +68,9 @@ class OutcomeUnknownError(OperationalError):
         )
 
 
+# How long a connection may have waited in the pool to be used again without a question.
+_TRUSTED_SECONDS = 5
+_USED_AT = "used_at"
 # What psycopg calls internal errors, and a server says that ends a session or is being replaced.
 _OF_THE_SERVER = (
     postgres.ReadOnlySqlTransaction,
@@ -144,7 +154,6 @@ class Database:
             pool_size=pool_size,
             max_overflow=0,
             pool_timeout=patience.turn,
-            pool_pre_ping=True,
             # What a statement was given stays out of tracebacks, and so out of logs and Flower: names,
             # metadata, secrets of webhooks.
             hide_parameters=True,
@@ -161,12 +170,22 @@ class Database:
         )
         impatient = _impatient(patience.answer, self._breaker)
 
+        @event.listens_for(self.engine, "checkin")
+        def _checkin(_connection: Any, record: Any) -> None:
+            record.info[_USED_AT] = time.monotonic()
+
+        @event.listens_for(self.engine, "checkout")
+        def _checkout(connection: Any, record: Any, _proxy: Any) -> None:
+            used_at = record.info.get(_USED_AT)
+            if used_at is not None:
+                self._try(connection, idle_seconds=time.monotonic() - used_at)
+
         @event.listens_for(self.engine, "do_connect")
         def _connect(
             _dialect: Any, _record: Any, arguments: tuple[Any, ...], parameters: dict[str, Any]
         ) -> psycopg.Connection:
-            # The pool tries a connection before it is used, and another one if that is dead. After a
-            # silence the other one would only be waited for as long again.
+            # A connection that is dead is replaced by another one. After a silence that one would only
+            # be waited for as long again.
             if self._breaker.is_resting:
                 raise DatabaseAwayError
             return impatient.connect(*arguments, **parameters)
@@ -195,9 +214,53 @@ class Database:
                     changes = aftermath.take(connection)
                 _commit(begun)
         finally:
-            # Also when nobody knows how it ended.
-            if changes and self._forgetting is not None:
-                self._forgetting.forget(changes)
+            self._forget(changes)
+
+    def call(
+        self,
+        statement: LiteralString,
+        parameters: Sequence[object],
+        *,
+        changes: Changes | None = None,
+    ) -> tuple[Any, ...]:
+        """Run one statement that is a transaction by itself, in one round trip; returns its only row.
+
+        Args:
+            statement: as psycopg takes it, with `%s` for each parameter.
+            parameters: what stands for these.
+            changes: what it may change that Valkey remembers.
+
+        Raises:
+            DatabaseAwayError: nothing was asked, because a moment ago there was no answer.
+            OutcomeUnknownError: the connection broke before the answer came.
+            sqlalchemy.exc.DBAPIError: the server refused; nothing was changed.
+        """
+        try:
+            return self._call(statement, parameters)
+        finally:
+            self._forget(changes)
+
+    def _call(self, statement: LiteralString, parameters: Sequence[object]) -> tuple[Any, ...]:
+        with self._connection() as connection:
+            driver = connection.connection.driver_connection
+            assert isinstance(driver, psycopg.Connection)
+            try:
+                driver.autocommit = True
+                row = driver.execute(statement, parameters, prepare=True).fetchone()
+                driver.autocommit = False
+            except BaseException as error:
+                if driver.closed:
+                    connection.invalidate()
+                    raise OutcomeUnknownError from error
+                driver.autocommit = False
+                if not isinstance(error, psycopg.Error):
+                    raise
+                raise DBAPIError.instance(
+                    statement, None, error, psycopg.Error, hide_parameters=True
+                ) from error
+        if row is None:
+            raise LookupError("the statement returned no row")
+        return tuple(row)
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -223,11 +286,41 @@ class Database:
         if self._forgetting is not None:
             self._forgetting.close()
 
+    def _forget(self, changes: Changes | None) -> None:
+        """Tell what is no longer what Valkey remembers; also when nobody knows how it ended."""
+        if changes and self._forgetting is not None:
+            self._forgetting.forget(changes)
+
+    def _try(self, connection: Any, *, idle_seconds: float) -> None:
+        """See that a connection which waited in the pool is alive; the pool replaces one that is not.
+
+        A server that ended it, or restarted, has said so, which the kernel knows without being asked
+        across the wire. That leaves one that was cut without a word, more likely the longer it waited.
+
+        Raises:
+            sqlalchemy.exc.InvalidatePoolError: it is dead, and so are those that are as old.
+        """
+        if idle_seconds < _TRUSTED_SECONDS and not _has_something_to_say(connection):
+            return
+        try:
+            self.engine.dialect.do_ping(connection)
+        except psycopg.Error as error:
+            raise InvalidatePoolError from error
+
     def _connection(self) -> Connection:
         if not self._breaker.take_turn():
             raise DatabaseAwayError
         with self._breaker.watch(DBAPIError):
             return self.engine.connect()
+
+
+def _has_something_to_say(connection: Any) -> bool:
+    """Say whether something came from the server that nobody asked for, such as the end."""
+    if connection.closed:
+        return True
+    look = select.poll()
+    look.register(connection.fileno(), select.POLLIN)
+    return bool(look.poll(0))
 
 
 class _ImpatientConnection(psycopg.Connection[Any]):

@@ -292,39 +292,53 @@ def _remote(url: str, timeout: timedelta) -> ObjectStore:
 
 def _write(folder: Path, key: str, chunks: Sequence[bytes], *, lasting: bool) -> None:
     """Write a file so that it is there with all its bytes, or not at all."""
-    path = folder / key
-    existing = path.parent if path.parent.exists() else path.parent.parent
-    with _partial(folder) as partial:
-        with partial.open("xb", buffering=0) as file:
+    path, partial = folder / key, _new_partial(folder)
+    file = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        try:
             for chunk in chunks:
                 rest = memoryview(chunk)
                 while rest:
-                    rest = rest[file.write(rest) :]
+                    rest = rest[os.write(file, rest) :]
             if lasting:
-                os.fsync(file.fileno())
+                os.fsync(file)
+        finally:
+            os.close(file)
         # No folder above: where they are missing, the disk that the store lies on is not mounted.
-        path.parent.mkdir(exist_ok=True)
+        is_new = _make_folder(path.parent)
         partial.rename(path)
+    except BaseException:
+        partial.unlink()
+        raise
     if lasting:
-        _sync_up_to(path.parent, existing)
+        _sync(path.parent)
+        if is_new:
+            _sync(path.parent.parent)
+
+
+def _new_partial(folder: Path) -> Path:
+    """Return a name for a file that is renamed when it is written.
+
+    What a crash leaves behind lies in the inbox, which is cleared of old files.
+    """
+    return folder / INBOX / f"{new_id()}.part"
+
+
+def _make_folder(folder: Path) -> bool:
+    """Make a folder; says whether it is new."""
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        return False
+    return True
 
 
 def _find_room(folder: Path, room: int) -> None:
     """Take so many bytes of the disk for a moment."""
-    with _partial(folder) as partial, partial.open("xb") as file:
-        os.posix_fallocate(file.fileno(), 0, room)
-
-
-@contextmanager
-def _partial(folder: Path) -> Iterator[Path]:
-    """Yield a name for a new file that is renamed within the block, or removed at its end.
-
-    What a crash leaves behind lies in the inbox, which is cleared of old files.
-    """
-    path = folder / INBOX / f"{new_id()}.part"
-    path.parent.mkdir(exist_ok=True)
+    path = _new_partial(folder)
     try:
-        yield path
+        with path.open("xb") as file:
+            os.posix_fallocate(file.fileno(), 0, room)
     finally:
         path.unlink(missing_ok=True)
 
@@ -334,20 +348,18 @@ def _make_shards(folder: Path) -> None:
 
     Made by whoever opens the store first, so that nobody stores into one that is not on the disk yet.
     """
+    (folder / INBOX).mkdir(exist_ok=True)
     if (folder / SHARDS[-1]).exists():
         return
     for name in SHARDS:
         (folder / name).mkdir(exist_ok=True)
-    _sync_up_to(folder, folder)
+    _sync(folder)
 
 
-def _sync_up_to(folder: Path, top: Path) -> None:
-    """Flush a folder and every one above it up to `top` to the disk."""
-    for place in (folder, *folder.parents):
-        descriptor = os.open(place, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        if place == top:
-            return
+def _sync(folder: Path) -> None:
+    """Flush a folder to the disk: what it names is there after a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -32,6 +32,18 @@ class EventType(StrEnum):
 TOLD_BY_WEBHOOK = frozenset(set(EventType) - {EventType.ACCEPTED})
 
 
+# One delivery for each endpoint that is to hear of an event; the events stand behind it, as `happened`.
+TELL_FROM_HAPPENED = (
+    "insert into deliveries (id, event_id, endpoint_id, next_attempt_at)"
+    " select gen_random_uuid(), e.id, w.id, now() from happened e"
+    " join webhook_endpoints w on w.partner_id = e.partner_id and w.mode = e.mode"
+    " where w.deleted_at is null"
+    # What is submitted with a voucher is not the business of whoever sold it.
+    " and not exists (select from jobs j join accounts a on a.id = j.account_id"
+    " where j.id = e.job_id and a.kind = 'voucher') returning id"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Happened:
     """One event, before it is recorded; those of a job or a batch have it and a partner."""
@@ -85,13 +97,8 @@ def record_all(connection: Connection, happened: Sequence[Happened]) -> list[UUI
     return list(
         connection.execute(
             text(
-                "insert into deliveries (id, event_id, endpoint_id, next_attempt_at)"
-                " select gen_random_uuid(), e.id, w.id, now() from events e"
-                " join webhook_endpoints w on w.partner_id = e.partner_id and w.mode = e.mode"
-                " where e.id = any(:told) and w.deleted_at is null"
-                # What is submitted with a voucher is not the business of whoever sold it.
-                " and not exists (select from jobs j join accounts a on a.id = j.account_id"
-                " where j.id = e.job_id and a.kind = 'voucher') returning id"
+                "with happened as (select * from events where id = any(:told)) "
+                + TELL_FROM_HAPPENED
             ),
             {"told": told},
         ).scalars()

@@ -46,6 +46,26 @@ class Keyed:
         if not 1 <= len(self.key) <= MAX_LENGTH or not all(" " <= c <= "~" for c in self.key):
             raise ProblemError(Code.IDEMPOTENCY_KEY_INVALID)
 
+    @property
+    def lock(self) -> int:
+        """Return the number of the advisory lock that whoever works on this request holds."""
+        seed = f"{self.owner_id}/{self.key}".encode()
+        return int.from_bytes(hashlib.sha256(seed).digest()[:8], signed=True)
+
+    def require_same(self, fingerprint: bytes) -> None:
+        """See that what an earlier answer was given to is this request.
+
+        Raises:
+            ProblemError: `idempotency_key_reused`.
+        """
+        if fingerprint != self.fingerprint:
+            raise ProblemError(Code.IDEMPOTENCY_KEY_REUSED)
+
+
+def in_use() -> ProblemError:
+    """Return the refusal of a key whose first request is still at its commit."""
+    return ProblemError(Code.IDEMPOTENCY_KEY_IN_USE, headers={"Retry-After": "1"})
+
 
 def key_of(header: str) -> str:
     """Return the key that a header carries: `"…"`, as the draft writes it, or the same without quotes.
@@ -76,9 +96,21 @@ def earlier_answer(connection: Connection, request: Keyed) -> Answer | None:
     ).one_or_none()
     if row is None:
         return None
-    if row.fingerprint != request.fingerprint:
-        raise ProblemError(Code.IDEMPOTENCY_KEY_REUSED)
+    request.require_same(row.fingerprint)
     return Answer(row.status, row.headers, row.body)
+
+
+def is_known(connection: Connection, *, owner_id: UUID, key: str) -> bool:
+    """Say whether an answer is kept under this key, whatever was asked for."""
+    return bool(
+        connection.execute(
+            text(
+                "select exists (select from idempotency_keys"
+                " where owner_id = :owner_id and key = :key)"
+            ),
+            {"owner_id": owner_id, "key": key},
+        ).scalar_one()
+    )
 
 
 def begin(connection: Connection, request: Keyed) -> Answer | None:
@@ -88,13 +120,11 @@ def begin(connection: Connection, request: Keyed) -> Answer | None:
         ProblemError: `idempotency_key_in_use` while another transaction holds it,
             `idempotency_key_reused`.
     """
-    seed = f"{request.owner_id}/{request.key}".encode()
-    lock = int.from_bytes(hashlib.sha256(seed).digest()[:8], signed=True)
     held = connection.execute(
-        text("select pg_try_advisory_xact_lock(:lock)"), {"lock": lock}
+        text("select pg_try_advisory_xact_lock(:lock)"), {"lock": request.lock}
     ).scalar_one()
     if not held:
-        raise ProblemError(Code.IDEMPOTENCY_KEY_IN_USE, headers={"Retry-After": "1"})
+        raise in_use()
     return earlier_answer(connection, request)
 
 

@@ -15,24 +15,23 @@ import hashlib
 import hmac
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import orjson
 
 from common.boxes import Boxes
+from common.forgetting import CALLERS_TIME, KNOWN_SECONDS, forget_callers
 from common.partners import Caller, Mode, Operator
 from common.problems import Code
 from common.settings import Settings
 from common.vouchers.spending import Holder
 from common.wire import Script, Wire
 
-KNOWN_SECONDS = 30
 # Remembered within that time, right or wrong; twice as many lie there at any time, at most 500 bytes each.
 MOST = 100_000
 # What is remembered of the secret: whose it is, or why it is nobody's.
 Known = Caller | Operator | Code
 
-_TIME = "callers:time"
 _MADE = "callers:made"
 _REMEMBER = Script("""
 local made = redis.call('INCR', KEYS[2])
@@ -75,7 +74,7 @@ class KnownCallers:
         """Return the names that `Memory` is read from, to be asked for together with other things."""
         digest = hashlib.sha256(secret.encode()).digest()
         mac = hmac.digest(self._key, b"caller:" + digest, hashlib.sha256)[:18]
-        return f"caller:{base64.urlsafe_b64encode(mac).decode()}", _TIME
+        return f"caller:{base64.urlsafe_b64encode(mac).decode()}", CALLERS_TIME
 
     def recall(self, secret: str) -> Memory:
         """Return what is remembered of a secret; nothing when Valkey is away."""
@@ -96,7 +95,7 @@ class KnownCallers:
 
     def forget_all(self) -> bool:
         """Forget everybody; after the commit. Returns whether Valkey was there to do it."""
-        return self._wire.tell("SET", _TIME, uuid4().hex) is not None
+        return forget_callers(self._wire)
 
     def close(self) -> None:
         """Give the connections back."""

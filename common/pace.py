@@ -1,8 +1,7 @@
 """The truth about waiting: position and time left. When to ask again follows in polls.py.
 
-Each lane keeps a few numbers in Valkey: how many jobs came (`accepted`), how many of them were taken
-up (`served`), the measured interval between two taken while others waited (`interval_us`), and how
-long one stamping takes (`service_us`). Position and time left follow from them in constant time.
+Valkey counts a few numbers a lane (`counting.py`), `forecast.py` makes a forecast of them, and here a
+ticket is looked up on it. All of it takes constant time, however many jobs wait.
 
 The counters are a convenience, never a record: when Valkey is away or empty, jobs are accepted all
 the same, clients are told that the position is not known, and upkeep counts anew from the database.
@@ -10,76 +9,27 @@ the same, clients are told that the position is not known, and upkeep counts ane
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from secrets import token_hex
 from typing import Any, TypeVar, cast
 
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from common import counting
 from common.breaker import Breaker, Pauses
+from common.counting import Look
+from common.forecast import Forecast, LaneState, forecast, inflow
+from common.lanes import STAMP_LANES
 from common.settings import Settings
 
 T = TypeVar("T")
-# How much of a new measurement goes into the running mean.
-_SMOOTHING = 0.1
-
-# KEYS: the candidate lanes. ARGV: how many jobs. They enter the shortest; returns its index, the last
-# ticket, its numbers.
-_ENTER = """
-local best, shortest = 1, nil
-for index, key in ipairs(KEYS) do
-  local counts = redis.call('HMGET', key, 'accepted', 'served')
-  local waiting = (tonumber(counts[1]) or 0) - (tonumber(counts[2]) or 0)
-  if shortest == nil or waiting < shortest then best, shortest = index, waiting end
-end
-local ticket = redis.call('HINCRBY', KEYS[best], 'accepted', ARGV[1])
-if shortest <= 0 then
-  local clock = redis.call('TIME')
-  redis.call('HSET', KEYS[best], 'since_us', clock[1] .. string.format('%06d', clock[2]))
-end
-local numbers = redis.call('HMGET', KEYS[best], 'served', 'interval_us', 'service_us')
-return {best - 1, ticket, numbers[1], numbers[2], numbers[3]}
-"""
-
-# A worker took jobs up, or stamped some. ARGV: smoothing, how many were taken up, microseconds that the
-# newest of them had waited ('' when not known), then the microseconds of each stamping.
-_PROGRESS = """
-local clock = redis.call('TIME')
-local now = clock[1] * 1000000 + clock[2]
-local taken = tonumber(ARGV[2])
-if taken > 0 then
-  local served = redis.call('HINCRBY', KEYS[1], 'served', taken)
-  local before = redis.call('HMGET', KEYS[1], 'accepted', 'interval_us', 'last_us', 'backlogged')
-  local waiting = (tonumber(before[1]) or 0) - served
-  if before[3] and before[4] == '1' then
-    local interval = (now - tonumber(before[3])) / taken
-    local mean = tonumber(before[2])
-    if mean then interval = mean + (interval - mean) * (1 - (1 - ARGV[1]) ^ taken) end
-    redis.call('HSET', KEYS[1], 'interval_us', math.floor(interval))
-  end
-  redis.call('HSET', KEYS[1], 'last_us', string.format('%.0f', now),
-             'backlogged', waiting > 0 and '1' or '0')
-  if ARGV[3] ~= '' then redis.call('HSET', KEYS[1], 'waited_us', ARGV[3]) end
-end
-if #ARGV > 3 then
-  local mean = tonumber(redis.call('HGET', KEYS[1], 'service_us'))
-  for index = 4, #ARGV do
-    local took = tonumber(ARGV[index])
-    if mean then mean = mean + (took - mean) * ARGV[1] else mean = took end
-  end
-  redis.call('HSET', KEYS[1], 'service_us', math.floor(mean))
-end
-"""
-
-# ARGV: queued jobs and the highest ticket, both counted in the database before this call.
-_RECOUNT = """
-local counts = redis.call('HMGET', KEYS[1], 'accepted', 'served')
-local accepted = tonumber(counts[1]) or 0
-if accepted < tonumber(ARGV[2]) then accepted = tonumber(ARGV[2]) end
-redis.call('HSET', KEYS[1], 'accepted', accepted, 'served', accepted - tonumber(ARGV[1]))
-"""
+# How long a front end goes on with what it saw of all lanes; of a job's own lane it looks anew.
+_FRESH_SECONDS = 0.5
+# Nobody is told more: what has stood still for long is not measured by then.
+_LONGEST_SECONDS = 7 * 24 * 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,32 +42,91 @@ class Wait:
     ask_again: int = 2
 
 
+UNKNOWN = Wait(None, None)
+
+
 @dataclass(frozen=True, slots=True)
 class LanePace:
     """A lane's measured numbers."""
 
     accepted: int
     served: int
-    interval_us: int | None
-    service_us: int | None
+    forecast: Forecast | None = None
     # Age of the oldest job that waits, in seconds; 0 when none does, None when nothing tells.
     oldest_seconds: float | None = None
+    # How long one stamping takes, and how many jobs came per second of late.
+    service_seconds: float | None = None
+    inflow: float = 0.0
 
     @property
     def waiting(self) -> int:
         """Return how many accepted jobs are not yet taken up."""
         return max(0, self.accepted - self.served)
 
+    @property
+    def per_second(self) -> float | None:
+        """Return how many jobs leave the lane per second as long as some wait, or None: not measured."""
+        return None if self.forecast is None else self.forecast.now
+
+    @property
+    def newcomer(self) -> Wait:
+        """Return what a job is told that comes now."""
+        return self.wait(self.accepted + 1)
+
     def wait(self, ticket: int | None) -> Wait:
         """Return the place of a ticket and the seconds until its job is stamped."""
         if ticket is None:
-            return Wait(None, None)
+            return UNKNOWN
         position = max(1, ticket - self.served)
-        per_job = self.interval_us if self.interval_us is not None else self.service_us
-        if per_job is None:
+        if self.forecast is None:
             return Wait(position, None)
-        microseconds = (position - 1) * per_job + (self.service_us or per_job)
-        return Wait(position, max(1, math.ceil(microseconds / 1_000_000)))
+        seconds = math.ceil(self.forecast.seconds_until(position))
+        return Wait(position, min(max(1, seconds), _LONGEST_SECONDS))
+
+
+class Outlook(Mapping[str, LanePace]):
+    """Every lane's numbers at one moment, and how it goes on: worked out when somebody asks for it."""
+
+    def __init__(self, seen: Look) -> None:
+        """Take what was counted."""
+        self._seen = seen
+        self._states = {
+            lane: LaneState(
+                waiting=counts.waiting,
+                inflow=inflow(seen.now, counts.accepted, counts.came),
+                per_turn=counts.per_turn,
+            )
+            for lane, counts in seen.lanes.items()
+        }
+        waiting_since = min(
+            (counts.since or 0.0 for counts in seen.lanes.values() if counts.waiting), default=None
+        )
+        guess = None if not seen.service else max(1, seen.hands) / seen.service
+        self._pace = seen.crew.pace(seen.now, waiting_since=waiting_since, guess=guess)
+        self._known: dict[str, LanePace] = {}
+
+    def __getitem__(self, lane: str) -> LanePace:
+        """Return a lane's numbers."""
+        if lane not in self._known:
+            counts = self._seen.lanes[lane]
+            service = counts.service or self._seen.service
+            self._known[lane] = LanePace(
+                counts.accepted,
+                counts.served,
+                forecast(lane, self._states, pace=self._pace, service_seconds=service),
+                counts.oldest_seconds(self._seen.now),
+                counts.service,
+                self._states[lane].inflow,
+            )
+        return self._known[lane]
+
+    def __iter__(self) -> Iterator[str]:
+        """Go through the lanes' names."""
+        return iter(self._seen.lanes)
+
+    def __len__(self) -> int:
+        """Return how many lanes there are."""
+        return len(self._seen.lanes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,12 +138,13 @@ class Entry:
     wait: Wait
 
 
-UNKNOWN = Wait(None, None)
 # In no lane now, and nothing is measured that could tell when it will be.
 HELD_UP = Wait(None, None, ask_again=30)
 # The names of the lanes' counters begin with it.
 LANE_PREFIX = "pace:"
 _KNOWN = f"{LANE_PREFIX}known"
+_CREW = f"{LANE_PREFIX}crew"
+_HANDS = f"{LANE_PREFIX}hands"
 # Away, still loading, out of memory, a replica: whatever it says, the counters can wait.
 _UNREACHABLE = redis.RedisError
 # Whoever accepts a document waits for a silent Valkey once in a while, not each time.
@@ -155,9 +165,13 @@ class Pace:
             retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
         )
         self._breaker = Breaker(time.monotonic, _PAUSES)
-        self._entering = self._client.register_script(_ENTER)
-        self._progressing = self._client.register_script(_PROGRESS)
-        self._recount = self._client.register_script(_RECOUNT)
+        self._entering = self._client.register_script(counting.ENTER)
+        self._progressing = self._client.register_script(counting.PROGRESS)
+        self._looking = self._client.register_script(counting.LOOK)
+        self._recounting = self._client.register_script(counting.RECOUNT)
+        # A worker process is known by it, from its first word: made after the fork.
+        self._name = ""
+        self._seen: tuple[float, Mapping[str, LanePace]] = (-math.inf, {})
 
     def enter(self, lanes: tuple[str, ...]) -> Entry:
         """Give a ticket in the shortest of these lanes; without Valkey the first, with no ticket."""
@@ -166,21 +180,6 @@ class Pace:
     def enter_several(self, lane: str, count: int) -> list[Entry]:
         """Give so many tickets of one lane, one behind the other; without Valkey none."""
         return self._enter((lane,), count)
-
-    def _enter(self, lanes: tuple[str, ...], count: int) -> list[Entry]:
-        answer = self._ask(
-            lambda: cast(
-                list[Any], self._entering(keys=[_key(lane) for lane in lanes], args=[count])
-            )
-        )
-        if answer is None:
-            return [Entry(lanes[0], None, UNKNOWN)] * count
-        index, last, served, interval, service = answer
-        pace = LanePace(last, int(served or 0), _whole(interval), _whole(service))
-        return [
-            Entry(lanes[index], ticket, pace.wait(ticket))
-            for ticket in range(last - count + 1, last + 1)
-        ]
 
     def withdraw(self, lane: str, count: int = 1) -> None:
         """Note that so many tickets of a lane came to nothing: refused, cancelled, or held up."""
@@ -202,28 +201,54 @@ class Pace:
             waited_seconds: how long the newest of them had waited since its acceptance.
             service_seconds: how long each stamping took from its claim to its finish.
         """
+        self._name = self._name or token_hex(8)
         waited = "" if waited_seconds is None else _microseconds(waited_seconds)
         took = map(_microseconds, service_seconds)
-        self._ask(
-            lambda: self._progressing(keys=[_key(lane)], args=[_SMOOTHING, taken_up, waited, *took])
-        )
+        keys = [_key(lane), _CREW, _HANDS, *map(_key, _with(lane))]
+        self._ask(lambda: self._progressing(keys=keys, args=[self._name, taken_up, waited, *took]))
 
     def lane(self, lane: str) -> LanePace | None:
         """Return a lane's numbers, or None when Valkey is away."""
-        answer = self._ask(lambda: self._numbers(lane))
-        if answer is None:
-            return None
-        now, counters = answer
-        return numbers_of(counters, now)
+        seen = self._look(_with(lane))
+        return None if seen is None else seen[lane]
+
+    def lanes(self) -> Mapping[str, LanePace] | None:
+        """Return the numbers of all stamp lanes at one moment, or None when Valkey is away."""
+        return self._look(STAMP_LANES)
 
     def wait(self, lane: str, ticket: int | None) -> Wait:
         """Return the position and time left of a ticket now."""
-        pace = self.lane(lane)
-        return UNKNOWN if pace is None else pace.wait(ticket)
+        if ticket is None:
+            return UNKNOWN
+        served = self._ask(lambda: self._client.hget(_key(lane), "served"))
+        return self.wait_behind(lane, ticket, served=int(served or 0))
 
-    def recount(self, lane: str, *, queued: int, highest_ticket: int) -> None:
-        """Set the counters right from what the database counted."""
-        self._ask(lambda: self._recount(keys=[_key(lane)], args=[queued, highest_ticket]))
+    def wait_behind(self, lane: str, ticket: int, *, served: int) -> Wait:
+        """Return what `wait` does, where it is known already how many the lane has served."""
+        seen = self._of_late(lane)
+        return UNKNOWN if seen is None else replace(seen, served=served).wait(ticket)
+
+    def recount(
+        self,
+        lane: str,
+        *,
+        queued: int,
+        highest_ticket: int,
+        seen: LanePace | None = None,
+        oldest_seconds: float = 0.0,
+    ) -> None:
+        """Set the counters right from what the database counted.
+
+        Args:
+            lane: which.
+            queued: its jobs with a ticket that nobody has taken up yet.
+            highest_ticket: among them.
+            seen: its numbers when the database was asked; what has moved since is kept.
+            oldest_seconds: for how long the oldest of them has waited.
+        """
+        seen_waiting = "" if seen is None else seen.accepted - seen.served
+        arguments = [queued, highest_ticket, seen_waiting, _microseconds(oldest_seconds)]
+        self._ask(lambda: self._recounting(keys=[_key(lane)], args=arguments))
 
     def is_new(self) -> bool:
         """Say whether Valkey has started empty since `remember` was called: its queues are gone too."""
@@ -243,13 +268,35 @@ class Pace:
         """Say whether Valkey answers now."""
         return bool(self._ask(self._client.ping))
 
-    def _numbers(self, lane: str) -> tuple[float, Mapping[str, str]]:
-        """Return Valkey's time in seconds, and what it holds of a lane."""
-        with self._client.pipeline(transaction=False) as both:
-            both.time()
-            both.hgetall(_key(lane))
-            (seconds, microseconds), numbers = both.execute()
-        return seconds + microseconds / 1_000_000, numbers
+    def _enter(self, lanes: tuple[str, ...], count: int) -> list[Entry]:
+        answer = self._ask(
+            lambda: cast(list[Any], self._entering(keys=[*map(_key, lanes)], args=[count]))
+        )
+        if answer is None:
+            return [Entry(lanes[0], None, UNKNOWN)] * count
+        index, last, served = answer
+        lane = lanes[index]
+        seen = self._of_late(lane) or LanePace(0, 0)
+        pace = replace(seen, accepted=last, served=int(served or 0))
+        return [
+            Entry(lane, ticket, pace.wait(ticket)) for ticket in range(last - count + 1, last + 1)
+        ]
+
+    def _of_late(self, lane: str) -> LanePace | None:
+        """Return a lane's numbers as they were a moment ago, or None when Valkey is away."""
+        at, lanes = self._seen
+        if lane not in lanes or time.monotonic() - at > _FRESH_SECONDS:
+            seen = self._look(_with(lane))
+            if seen is None:
+                return None
+            self._seen = time.monotonic(), seen
+            return seen[lane]
+        return lanes[lane]
+
+    def _look(self, lanes: tuple[str, ...]) -> Mapping[str, LanePace] | None:
+        keys = [_CREW, _HANDS, *map(_key, lanes)]
+        answer = self._ask(lambda: cast(list[Any], self._looking(keys=keys)))
+        return None if answer is None else Outlook(counting.read(lanes, answer))
 
     def _ask(self, question: Callable[[], T]) -> T | None:
         """Return Valkey's answer, or None when it is away or was so a moment ago."""
@@ -267,41 +314,14 @@ def connect(settings: Settings) -> Pace:
     return Pace(settings.broker_url)
 
 
-def numbers_of(counters: Mapping[str, str], now: float) -> LanePace:
-    """Return a lane's numbers from its counters as they stand in Valkey, at its time in seconds."""
-    return LanePace(
-        int(counters.get("accepted", 0)),
-        int(counters.get("served", 0)),
-        _whole(counters.get("interval_us")),
-        _whole(counters.get("service_us")),
-        _oldest(counters, now),
-    )
-
-
 def _key(lane: str) -> str:
     return f"{LANE_PREFIX}{lane}"
 
 
-def _oldest(numbers: Mapping[str, str], now: float) -> float | None:
-    """Return the age of a lane's oldest waiting job in seconds.
-
-    A lane is first-in, first-out: the oldest has waited as long as the newest taken had, and the time
-    since that was taken; never longer than the lane has had anything in it.
-    """
-    if int(numbers.get("accepted", 0)) <= int(numbers.get("served", 0)):
-        return 0.0
-    ages = []
-    if "since_us" in numbers:
-        ages.append(now - int(numbers["since_us"]) / 1_000_000)
-    if "waited_us" in numbers and "last_us" in numbers:
-        waited = int(numbers["waited_us"]) / 1_000_000
-        ages.append(waited + now - int(numbers["last_us"]) / 1_000_000)
-    return max(0.0, min(ages)) if ages else None
+def _with(lane: str) -> tuple[str, ...]:
+    """Return the lanes that are served together with this one."""
+    return STAMP_LANES if lane in STAMP_LANES else (*STAMP_LANES, lane)
 
 
 def _microseconds(seconds: float) -> int:
     return round(seconds * 1_000_000)
-
-
-def _whole(value: str | None) -> int | None:
-    return None if value is None else int(value)

@@ -150,10 +150,8 @@ def rhythms(lanes: Mapping[str, LanePace], budget: float) -> dict[str, Rhythm]:
 
 def seconds_each(lane: LanePace) -> float | None:
     """Return after how many seconds the next one leaves a lane, and the next; None: not measured."""
-    newcomer = lane.wait(lane.accepted + 1).seconds_left
-    if newcomer is None or not lane.waiting:
-        return None if newcomer is None else float(newcomer)
-    return newcomer / (lane.waiting + 1)
+    newcomer = lane.newcomer.seconds_left
+    return None if newcomer is None else newcomer / (lane.waiting + 1)
 
 
 def retry_after(wait: Wait, rhythm: Rhythm, spread: float) -> int:

@@ -75,6 +75,10 @@ class Code(StrEnum):
     DOCUMENT_NOT_READY = "document_not_ready"
     DOCUMENT_PURGED = "document_purged"
     STAMPING_FAILED = "stamping_failed"
+    # The gate
+    INTAKE_FULL = "intake_full"
+    INTAKE_CLOSED = "intake_closed"
+    WAITING_ROOM = "waiting_room"
     # Quota
     PARTNER_UNKNOWN = "partner_unknown"
     REFERENCE_REUSED = "reference_reused"
@@ -283,6 +287,27 @@ PROBLEMS: dict[Code, Problem] = {
         409,
         "There is no stamped document: the job is not stamped. See its state.",
         "Belum ada dokumen bermeterai: pekerjaan belum selesai. Lihat statusnya.",
+    ),
+    Code.INTAKE_FULL: Problem(
+        429,
+        "More is waiting than can be stamped in good time, so nothing new is taken for now. Nothing was"
+        " accepted or charged: send it again after Retry-After.",
+        "Antrean terlalu panjang, jadi kiriman baru belum diterima. Tidak ada yang diterima atau"
+        " ditagih: kirim lagi setelah waktu di Retry-After.",
+    ),
+    Code.INTAKE_CLOSED: Problem(
+        503,
+        "The intake is closed for now ('reason' says why). What was accepted before is not affected."
+        " Nothing was accepted or charged now.",
+        "Penerimaan dokumen sedang ditutup (sebabnya di 'reason'). Yang sudah diterima tetap diproses."
+        " Kali ini tidak ada yang diterima atau ditagih.",
+    ),
+    Code.WAITING_ROOM: Problem(
+        429,
+        "Many come at once: a place is kept for you in the waiting room. Nothing was accepted or charged"
+        " yet; submit when its turn comes.",
+        "Peminat sedang ramai: tempat Anda di ruang tunggu sudah dicatat. Belum ada yang diterima atau"
+        " ditagih; kirim dokumen saat giliran Anda tiba.",
     ),
     Code.PARTNER_UNKNOWN: Problem(
         422, "There is no partner of this id or name.", "Tidak ada mitra dengan id atau nama ini."

@@ -8,6 +8,7 @@ key's id (`kid`), the key's own thumbprint (RFC 7638).
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
@@ -17,6 +18,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from common import jwks
 
 RECEIPT_TYPE = "stampede-receipt+jwt"
+# A clock that ran ahead makes no receipt false, and none ever expires.
+_ONLY_THE_SIGNATURE: Any = {"verify_iat": False, "verify_exp": False, "verify_nbf": False}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,12 +86,74 @@ class ReceiptSigner:
         return {"keys": [self.public_jwk]}
 
 
+class Fault(StrEnum):
+    """Why a receipt proves nothing."""
+
+    NOT_A_RECEIPT = "not_a_receipt"
+    KEY_UNKNOWN = "key_unknown"
+    TAMPERED = "tampered"
+
+
+class ReceiptError(ValueError):
+    """What was shown proves nothing; the text is one sentence for people."""
+
+    def __init__(self, fault: Fault, said: str) -> None:
+        super().__init__(said)
+        self.fault = fault
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """What a genuine receipt says, and by which of the keys."""
+
+    issuer: str
+    key_id: str
+    arrival: Arrival
+
+
 class ReceiptChecker:
     """Checks receipts against published keys: today's and earlier ones."""
 
     def __init__(self, keys: Iterable[Ed25519PublicKey]) -> None:
         """Take the keys."""
         self._keys = {jwks.public_jwk(key, jwks.Use.RECEIPT)["kid"]: key for key in keys}
+
+    def read(self, receipt: str) -> Proof:
+        """Return what a receipt of one of these keys says.
+
+        Raises:
+            ReceiptError: it is none, or of another key, or was changed.
+        """
+        try:
+            header = jwt.get_unverified_header(receipt)
+        except jwt.InvalidTokenError as error:
+            raise ReceiptError(Fault.NOT_A_RECEIPT, "this is no JWS") from error
+        if header.get("typ") != RECEIPT_TYPE or header.get("alg") != "EdDSA":
+            raise ReceiptError(
+                Fault.NOT_A_RECEIPT,
+                f"this is a JWS, but no receipt: {RECEIPT_TYPE} with EdDSA is one",
+            )
+        key = self._keys.get(str(header.get("kid")))
+        if key is None:
+            raise ReceiptError(
+                Fault.KEY_UNKNOWN,
+                f"it names the key '{str(header.get('kid'))[:64]}', which is not one of those given",
+            )
+        try:
+            claims: Mapping[str, Any] = jwt.decode(
+                receipt, key, algorithms=["EdDSA"], options=_ONLY_THE_SIGNATURE
+            )
+        except jwt.InvalidTokenError as error:
+            raise ReceiptError(
+                Fault.TAMPERED,
+                "its signature is not that of the key it names: it was changed, or is forged",
+            ) from error
+        try:
+            return Proof(issuer=str(claims["iss"]), key_id=header["kid"], arrival=_arrival(claims))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ReceiptError(
+                Fault.NOT_A_RECEIPT, f"it is signed, but does not say what a receipt says: {error}"
+            ) from error
 
     def vouches(self, receipt: str, arrival: Arrival) -> bool:
         """Say whether the receipt is one of these keys', and what it says is true of this arrival."""
@@ -98,8 +163,7 @@ class ReceiptChecker:
                 receipt,
                 self._keys[header["kid"]],
                 algorithms=["EdDSA"],
-                # A clock that ran ahead makes no receipt false.
-                options={"verify_iat": False},
+                options=_ONLY_THE_SIGNATURE,
             )
         except (jwt.InvalidTokenError, KeyError):
             return False
@@ -107,3 +171,20 @@ class ReceiptChecker:
         # The first receipts did not count stamps; there was always one.
         said = {"stamps": 1} | {name: claims.get(name) for name in expected.keys() & claims.keys()}
         return header.get("typ") == RECEIPT_TYPE and said == expected
+
+
+def _arrival(claims: Mapping[str, Any]) -> Arrival:
+    """Return what the claims say; the first receipts did not count stamps, there was always one."""
+    digest = bytes.fromhex(claims["document_sha256"])
+    at = datetime.fromisoformat(claims["arrived_at"])
+    if len(digest) != 32 or at.tzinfo is None:
+        raise ValueError("no SHA-256, or no time with its zone")
+    return Arrival(
+        job_id=UUID(claims["sub"]),
+        arrived_at=at,
+        mode=str(claims["mode"]),
+        document_sha256=digest,
+        document_bytes=int(claims["document_bytes"]),
+        external_reference=claims.get("external_reference"),
+        stamps=int(claims.get("stamps", 1)),
+    )

@@ -96,6 +96,27 @@ class Settings(BaseSettings):
     serial_stock_low: int = Field(
         10_000, ge=0, description="Fewer imported serials in stock than this are told as an event."
     )
+    intake_horizon_seconds: int = Field(
+        3600,
+        ge=1,
+        description="An applicant who would wait longer than this is asked to wait before the gate.",
+    )
+    intake_horizon_partner_seconds: int = Field(
+        3600, ge=1, description="A partner whose next job would wait longer is told to come later."
+    )
+    intake_horizon_bulk_seconds: int = Field(
+        6 * 3600, ge=1, description="The same for batches, whose lane may be longer."
+    )
+    intake_slot_seconds: int = Field(
+        600,
+        ge=30,
+        description="How long an applicant may submit once the turn of their place has come.",
+    )
+    room_polls_per_second: int = Field(
+        2000,
+        ge=1,
+        description="How often all who wait before the gate may ask for their place, together.",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["json", "console"] = "json"
 

@@ -25,9 +25,9 @@ import orjson
 
 from common import pace
 from common.boxes import Boxes
+from common.forgetting import forget_jobs, snapshot_name
 from common.jobs import FINAL, State
 from common.jobs.records import JobPicture
-from common.pace import LanePace
 from common.partners import Mode
 from common.problems import Code
 from common.settings import Settings
@@ -52,13 +52,12 @@ local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local beside = #KEYS > 1 and redis.call('MGET', unpack(KEYS, 2)) or {}
 local kept = redis.call('HMGET', KEYS[1], 'box', 'lane', 'ticket', 'again', 'until')
-local numbers = {}
+local served = false
 local due = not kept[1]
 if not due and kept[4] ~= '' then due = now >= tonumber(kept[4]) end
 if kept[2] and kept[2] ~= '' then
-  local key = ARGV[1] .. kept[2]
-  numbers = redis.call('HGETALL', key)
-  if tonumber(kept[3]) > tonumber(redis.call('HGET', key, 'served') or 0) then due = false end
+  served = tonumber(redis.call('HGET', ARGV[1] .. kept[2], 'served') or 0)
+  if tonumber(kept[3]) > served then due = false end
 end
 local lease = 0
 if due and not (kept[5] and now < tonumber(kept[5])) then
@@ -66,7 +65,7 @@ if due and not (kept[5] and now < tonumber(kept[5])) then
   if not kept[1] then redis.call('PEXPIRE', KEYS[1], ARGV[3]) end
   lease = 1
 end
-return {kept[1], lease, numbers, beside, now}
+return {kept[1], lease, served, beside}
 """)
 # ARGV: lease, box, lane, ticket, milliseconds until asked again (''), milliseconds kept, the most.
 _KEEP = Script("""
@@ -97,14 +96,14 @@ class Glance:
         picture: the job as it was left there; None: nobody left it, or Valkey is away.
         packed: the same as bytes.
         lease: not None: the database is to be asked, and the answer left under this lease.
-        numbers: its lane's, when it is in one.
+        served: how many its lane has served, when it is in one.
         beside: the values of the other names that were asked for.
     """
 
     picture: JobPicture | None = None
     packed: bytes = b""
     lease: str | None = None
-    numbers: LanePace | None = None
+    served: int | None = None
     beside: tuple[bytes | None, ...] = ()
 
 
@@ -124,26 +123,26 @@ class Snapshots:
         self._most = most
 
     def look(self, job_id: UUID, *beside: str) -> Glance:
-        """Return what is known of a job, its lane's numbers, and values of other names, in one call."""
-        name, lease = _name(job_id), uuid4().hex
+        """Return what is known of a job, its lane's progress, and values of other names, in one call."""
+        name, lease = snapshot_name(job_id), uuid4().hex
         answer = self._wire.run(
             _LOOK, [name, *beside], [pace.LANE_PREFIX, lease, LEASE_SECONDS * 1000]
         )
         if answer is None:
             return Glance(beside=(None,) * len(beside))
-        box, granted, numbers, others, now = answer
+        box, granted, served, others = answer
         opened = None if box is None else self._boxes.open(name, box)
         return Glance(
             None if opened is None else _picture(opened),
             opened or b"",
             lease if granted else None,
-            pace.numbers_of(_pairs(numbers), now / 1000) if numbers else None,
+            served,
             tuple(others),
         )
 
     def keep(self, picture: JobPicture, lease: str) -> None:
         """Leave what the database said, unless the lease is gone: the job has changed since then."""
-        name = _name(picture.id)
+        name = snapshot_name(picture.id)
         in_turn = picture.has_place
         again = _asked_again_after(picture)
         self._wire.run(
@@ -162,8 +161,7 @@ class Snapshots:
 
     def forget(self, *job_ids: UUID) -> None:
         """Let go of jobs that were changed; after the commit."""
-        if job_ids:
-            self._wire.tell("UNLINK", *map(_name, job_ids))
+        forget_jobs(self._wire, *job_ids)
 
     def close(self) -> None:
         """Give the connections back."""
@@ -182,15 +180,6 @@ def _asked_again_after(picture: JobPicture) -> float | None:
         return None
     held_up = picture.state is State.PARKED or picture.waiting_for is not None
     return HELD_UP_AGAIN_SECONDS if held_up else AGAIN_SECONDS
-
-
-def _name(job_id: UUID) -> str:
-    return f"shown:{job_id}"
-
-
-def _pairs(flat: list[bytes]) -> Mapping[str, str]:
-    words = [word.decode() for word in flat]
-    return dict(zip(words[0::2], words[1::2], strict=True))
 
 
 _NAMES = tuple(field.name for field in fields(JobPicture))

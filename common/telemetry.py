@@ -49,6 +49,11 @@ RATES_UNKNOWN = Counter(
     "stampede_rates_unknown", "Times that a rate limit could not be asked for, and allowed all"
 )
 SETBACKS = Counter("stampede_setbacks", "Attempts that did not end in a stamp", ["kind"])
+ROOM_WAITING = Gauge(
+    "stampede_waiting_room_places",
+    "Places in the waiting room whose turn has not come",
+    multiprocess_mode="mostrecent",
+)
 UPKEEP = Counter("stampede_upkeep_found", "Things that upkeep found and mended", ["what"])
 UPKEEP_RAN = Gauge(
     "stampede_upkeep_last_run_timestamp_seconds",

@@ -20,7 +20,8 @@ def kind(lane: str) -> str:
     return {APPLICANT_LANE: "applicant", BULK_LANE: "bulk"}.get(lane, lane)
 
 
-def _weight(name: str) -> int:
+def weight(name: str) -> int:
+    """Return how many turns a kind gets while others get theirs."""
     return WEIGHTS.get(name, 1)
 
 
@@ -45,7 +46,7 @@ class WeightedTurns:
         for lane in it:
             lanes.setdefault(kind(lane), []).append(lane)
         self._lanes = lanes
-        self._credit = {name: self._credit.get(name, _weight(name)) for name in lanes}
+        self._credit = {name: self._credit.get(name, weight(name)) for name in lanes}
 
     def consume(self, n: int) -> list[str]:
         """Return the first `n` queues in the order to look into them now; changes nothing."""
@@ -62,8 +63,8 @@ class WeightedTurns:
         for name in found_empty:
             self._credit[name] = 0
         for name in waiting:
-            self._credit[name] += _weight(name)
-        self._credit[served] -= sum(map(_weight, waiting))
+            self._credit[name] += weight(name)
+        self._credit[served] -= sum(map(weight, waiting))
         self._lanes[served].remove(last_used)
         self._lanes[served].append(last_used)
 

@@ -245,6 +245,18 @@ DAMAGES: dict[str, tuple[Damage, ...]] = {
             " where id = :id",
         ),
     ),
+    "a gate stands as its newest change says": (
+        _d("queued", "update gates set state = 'closed' where kind = 'bulk' returning kind"),
+        _d("queued", "update gates set reason = 'x' where kind = 'applicant' returning kind"),
+        _d("queued", "delete from gate_changes where kind = 'partner' returning kind"),
+    ),
+    "every place in the waiting room is a voucher's": (
+        _d(
+            "queued",
+            "insert into waiting_places (account_id) select account_id from jobs where id = :id"
+            " returning number",
+        ),
+    ),
     SIDES: (
         _d(
             "stamped",

@@ -287,7 +287,7 @@ def workers(
 
 @contextmanager
 def serving(
-    environment: dict[str, str], port: int, log: Path
+    environment: dict[str, str], port: int, log: Path, *, app: str = "web.app"
 ) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """Run the front end on granian, as a real process; yields its address and the process."""
     address = f"http://127.0.0.1:{port}"
@@ -297,7 +297,7 @@ def serving(
             "--interface",
             "wsgi",
             "--factory",
-            "web.app:create_app",
+            f"{app}:create_app",
             "--host",
             "127.0.0.1",
             "--port",

@@ -12,10 +12,12 @@ from common import database, documents, known_callers, lanes, pace, rates, snaps
 from common.codes import PublishedKeys
 from common.database import EDGE, OutcomeUnknownError
 from common.documents import StoreAwayError
-from common.links import StatusLinks
+from common.gatekeeping import Gatekeeper
+from common.links import PlaceLinks, StatusLinks
 from common.problems import Code, ProblemError
 from common.receipts import ReceiptSigner
 from common.replies import Asker
+from common.room import board
 from common.settings import WebSettings
 from common.telemetry import configure_logs, logger
 from common.wire import Wire
@@ -29,10 +31,13 @@ from web.api import (
     quota,
     top_ups,
     verifications,
+    waiting_room,
     webhook_endpoints,
 )
+from web.callers import CHALLENGE
 from web.parts import Parts, parts
 from web.polling import Polling
+from web.publishing import Publisher
 from web.quick import QuickLooks
 
 log = logger(__name__)
@@ -63,25 +68,33 @@ def create_app(settings: WebSettings | None = None) -> Flask:
             app.wsgi_app, x_for=settings.trusted_proxies, x_proto=0, x_host=0
         )
     store, celery = documents.connect(settings), lanes.make_celery(settings)
-    counters, wire = pace.connect(settings), Wire(settings.broker_url)
+    wire, paces = Wire(settings.broker_url), pace.connect(settings)
+    opened = database.connect(settings, patience=EDGE, wire=wire)
+    limits, room = rates.connect(settings), board.connect(settings)
     with app.app_context():
         Parts(
             settings=settings,
-            database=database.connect(settings, patience=EDGE, wire=wire),
+            database=opened,
             documents=store,
-            pace=counters,
+            pace=paces,
             receipts=ReceiptSigner(
                 settings.receipt_key_file.read_bytes(), issuer=settings.public_url
             ),
             codes=PublishedKeys(settings.code_public_keys_file.read_bytes()),
             links=StatusLinks(settings),
             celery=celery,
+            publisher=Publisher(celery),
             supply=settings.serial_supply(),
             asker=Asker(settings=settings, documents=store, celery=celery),
-            rates=rates.connect(settings),
+            rates=limits,
+            gatekeeper=Gatekeeper(
+                settings=settings, database=opened, pace=paces, rates=limits, mirror=room
+            ),
+            room=room,
+            place_links=PlaceLinks(settings),
             known=known_callers.connect(settings, wire),
             snapshots=snapshots.connect(settings, wire),
-            polling=Polling(counters, budget=settings.polls_per_second),
+            polling=Polling(paces, budget=settings.polls_per_second),
         ).install()
     for blueprint in (
         jobs.blueprint,
@@ -91,6 +104,7 @@ def create_app(settings: WebSettings | None = None) -> Flask:
         quota.blueprint,
         top_ups.blueprint,
         verifications.blueprint,
+        waiting_room.blueprint,
         public.blueprint,
         health.blueprint,
     ):
@@ -112,6 +126,8 @@ def create_app(settings: WebSettings | None = None) -> Flask:
 
 def _answer_problem(error: ProblemError) -> Response:
     """Answer a program with a problem document and a person with a page."""
+    if error.problem.status == 401:
+        error.headers.update(CHALLENGE)
     if error.problem.status == 503:
         # Not all at the same moment.
         error.headers.setdefault("Retry-After", str(random.randint(3, 8)))

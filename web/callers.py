@@ -14,7 +14,7 @@ from common.vouchers.spending import Holder
 from web import limits
 from web.parts import parts
 
-_CHALLENGE = {"WWW-Authenticate": 'Bearer realm="stampede"'}
+CHALLENGE = {"WWW-Authenticate": 'Bearer realm="stampede"'}
 
 
 Recall = Callable[[str], Memory]
@@ -57,7 +57,7 @@ def operator() -> Operator:
         revoked = partners.is_revoked(connection, known.key_id)
     if revoked:
         # It moves money, and seldom: it is worth looking.
-        raise _challenge(ProblemError(Code.KEY_REVOKED))
+        raise ProblemError(Code.KEY_REVOKED)
     return known
 
 
@@ -70,7 +70,7 @@ def bearer(header: str) -> str:
 def _secret() -> str:
     secret = bearer(request.headers.get("Authorization", ""))
     if not secret:
-        raise ProblemError(Code.KEY_MISSING, headers=_CHALLENGE)
+        raise ProblemError(Code.KEY_MISSING)
     return secret
 
 
@@ -85,16 +85,16 @@ def require_still_valid(connection: Connection, asking: Caller) -> None:
     if isinstance(asking, Holder) or not partners.is_revoked(connection, asking.key_id):
         return
     parts().known.forget_all()
-    raise _challenge(ProblemError(Code.KEY_REVOKED))
+    raise ProblemError(Code.KEY_REVOKED)
 
 
 def _known(secret: str, recall: Recall | None = None) -> Caller | Operator:
     """Return whom a key belongs to, from memory or from the database."""
     if not partners.may_be_key(secret):
-        raise _challenge(ProblemError(Code.KEY_INVALID))
+        raise ProblemError(Code.KEY_INVALID)
     known = _recalled_or_asked(secret, partners.authenticate, recall)
     if isinstance(known, Code):
-        raise _challenge(ProblemError(known))
+        raise ProblemError(known)
     return known
 
 
@@ -105,7 +105,7 @@ def _holder(typed: str, recall: Recall | None) -> Holder:
     if isinstance(known, Holder):
         return known
     limits.count_wrong_code()
-    raise _challenge(ProblemError(Code.VOUCHER_INVALID))
+    raise ProblemError(Code.VOUCHER_INVALID)
 
 
 def _recalled_or_asked(
@@ -123,8 +123,3 @@ def _recalled_or_asked(
         known = error.code
     parts().known.remember(memory, known)
     return known
-
-
-def _challenge(error: ProblemError) -> ProblemError:
-    error.headers.update(_CHALLENGE)
-    return error

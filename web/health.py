@@ -11,13 +11,24 @@ from prometheus_client.registry import Collector
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
-from common import lanes
 from common.partners import Mode
 from common.serials import stock
 from web.answers import json_answer
 from web.parts import parts
 
 blueprint = Blueprint("health", __name__)
+# What is asked for every few seconds may not take longer the more jobs wait.
+_COUNTED_TO = 1000
+_BACKLOG = "select " + ", ".join(
+    f"(select count(*) from (select from {what} limit :most) counted) as {name}"
+    for name, what in {
+        "queued": "jobs where state = 'queued'",
+        "stamping": "jobs where state = 'stamping'",
+        "waiting_for_serials": "jobs where waiting_for = 'serials'",
+        "parked": "jobs where state = 'parked'",
+        "deliveries": "deliveries where state = 'pending'",
+    }.items()
+)
 _NO_STORE = {"Cache-Control": "no-store"}
 
 
@@ -68,33 +79,29 @@ class Queue(Collector):
         waiting = GaugeMetricFamily(
             "stampede_lane_waiting", "Jobs waiting in a lane", labels=["lane"]
         )
-        interval = GaugeMetricFamily(
-            "stampede_lane_interval_seconds",
-            "Measured seconds between two jobs taken up while others wait",
+        per_second = GaugeMetricFamily(
+            "stampede_lane_jobs_per_second",
+            "Jobs that leave a lane per second as long as some wait, as measured",
             labels=["lane"],
         )
-        for lane in lanes.STAMP_LANES:
-            pace = parts().pace.lane(lane)
-            if pace is None:
-                break
+        oldest = GaugeMetricFamily(
+            "stampede_lane_oldest_seconds", "Age of the oldest job that waits", labels=["lane"]
+        )
+        for lane, pace in (parts().pace.lanes() or {}).items():
             waiting.add_metric([lane], pace.waiting)
-            if pace.interval_us is not None:
-                interval.add_metric([lane], pace.interval_us / 1_000_000)
+            if pace.per_second is not None:
+                per_second.add_metric([lane], pace.per_second)
+            if pace.oldest_seconds is not None:
+                oldest.add_metric([lane], pace.oldest_seconds)
+        measured = (waiting, per_second, oldest)
         backlog = GaugeMetricFamily(
-            "stampede_backlog", "Unfinished work in the database", labels=["what"]
+            "stampede_backlog",
+            f"Unfinished work in the database; {_COUNTED_TO} means so many or more",
+            labels=["what"],
         )
         try:
             with parts().database.reading() as connection:
-                counted = connection.execute(
-                    text(
-                        "select (select count(*) from jobs where state = 'queued') as queued,"
-                        " (select count(*) from jobs where state = 'stamping') as stamping,"
-                        " (select count(*) from jobs where waiting_for = 'serials')"
-                        " as waiting_for_serials,"
-                        " (select count(*) from jobs where state = 'parked') as parked,"
-                        " (select count(*) from deliveries where state = 'pending') as deliveries"
-                    )
-                ).one()
+                counted = connection.execute(text(_BACKLOG), {"most": _COUNTED_TO}).one()
                 level = (
                     stock.level(connection)
                     if parts().settings.serial_source == "imported"
@@ -102,11 +109,11 @@ class Queue(Collector):
                 )
         except SQLAlchemyError:
             # What the processes count themselves is asked for most when something is away.
-            yield from (waiting, interval)
+            yield from measured
             return
         for what, count in counted._mapping.items():
             backlog.add_metric([what], count)
-        yield from (waiting, interval, backlog)
+        yield from (*measured, backlog)
         if level is not None:
             in_stock = GaugeMetricFamily(
                 "stampede_serial_stock", "Imported serials that no job has yet", labels=["mode"]

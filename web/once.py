@@ -66,6 +66,19 @@ def earlier(keyed: Keyed | None) -> Answer | None:
         return idempotency.earlier_answer(connection, keyed)
 
 
+def is_on_record(owner_id: UUID) -> bool:
+    """Say whether this request's key has an answer already; for those who look before they read.
+
+    Raises:
+        ProblemError: `idempotency_key_invalid`.
+    """
+    header = request.headers.get(HEADER)
+    if header is None:
+        return False
+    with parts().database.reading() as connection:
+        return idempotency.is_known(connection, owner_id=owner_id, key=idempotency.key_of(header))
+
+
 def do(keyed: Keyed | None, work: Callable[[Connection], Answer]) -> tuple[Answer, bool]:
     """Do the work and keep its answer in one transaction, or return the answer that was kept.
 
@@ -78,15 +91,22 @@ def do(keyed: Keyed | None, work: Callable[[Connection], Answer]) -> tuple[Answe
     Raises:
         ProblemError: `idempotency_key_in_use`, `idempotency_key_reused`, and what the work raises.
     """
-    with parts().database.transaction() as connection:
-        if keyed is None:
-            return work(connection), False
-        kept = idempotency.begin(connection, keyed)
-        if kept is not None:
-            return kept, True
+
+    def keeping(connection: Connection) -> Answer:
         answer = work(connection)
-        idempotency.keep(connection, keyed, answer)
-        return answer, False
+        if keyed is not None:
+            idempotency.keep(connection, keyed, answer)
+        return answer
+
+    return do_keeping(keyed, keeping)
+
+
+def do_keeping(keyed: Keyed | None, work: Callable[[Connection], Answer]) -> tuple[Answer, bool]:
+    """As `do`, for work that keeps its answer itself, before it locks what others wait for."""
+    with parts().database.transaction() as connection:
+        if keyed is not None and (kept := idempotency.begin(connection, keyed)) is not None:
+            return kept, True
+        return work(connection), False
 
 
 def response(answer: Answer, *, replay: bool) -> Response:

@@ -7,17 +7,20 @@ from flask import current_app
 from common.codes import PublishedKeys
 from common.database import Database
 from common.documents import Documents
+from common.gatekeeping import Gatekeeper
 from common.known_callers import KnownCallers
 from common.lanes import LanesApp
-from common.links import StatusLinks
+from common.links import PlaceLinks, StatusLinks
 from common.pace import Pace
 from common.rates import Rates
 from common.receipts import ReceiptSigner
 from common.replies import Asker
+from common.room.board import Mirror
 from common.serials import Supply
 from common.settings import WebSettings
 from common.snapshots import Snapshots
 from web.polling import Polling
+from web.publishing import Publisher
 
 _KEY = "stampede"
 
@@ -34,12 +37,16 @@ class Parts:
     codes: PublishedKeys
     links: StatusLinks
     celery: LanesApp
+    publisher: Publisher
     supply: Supply
     asker: Asker
     rates: Rates
     known: KnownCallers
     snapshots: Snapshots
     polling: Polling
+    gatekeeper: Gatekeeper
+    room: Mirror
+    place_links: PlaceLinks
 
     def install(self) -> None:
         """Give these parts to the current app."""

@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
-from common import lanes, polls
+from common import polls
 from common.pace import Pace, Wait
 from common.polls import Rhythm
 
@@ -54,12 +54,8 @@ class Polling:
         try:
             # Also when Valkey is away: the rhythm of a moment ago is better than none.
             self._looked_at = self._clock()
-            found = {}
-            for lane in lanes.STAMP_LANES:
-                numbers = self._pace.lane(lane)
-                if numbers is None:
-                    return
-                found[lane] = numbers
-            self._rhythms = polls.rhythms(found, self._budget)
+            found = self._pace.lanes()
+            if found is not None:
+                self._rhythms = polls.rhythms(found, self._budget)
         finally:
             self._looking.release()

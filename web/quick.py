@@ -88,7 +88,7 @@ class QuickLooks:
         names = known.names(secret)
         glance = environ[GLANCE] = self._shared.snapshots.look(job_id, *names)
         asking = known.read(names[0], *glance.beside).known
-        seen = at_a_glance(glance)
+        seen = at_a_glance(glance, self._shared.pace)
         if seen is None or not isinstance(asking, Caller):
             return None
         if seen.job.account_id != asking.account_id:
@@ -107,7 +107,7 @@ class QuickLooks:
         if job_id is None:
             return None
         glance = environ[GLANCE] = self._shared.snapshots.look(job_id)
-        seen = at_a_glance(glance)
+        seen = at_a_glance(glance, self._shared.pace)
         if seen is None:
             return None
         validator = f"{seen.validator(self._shared)}-{language}"

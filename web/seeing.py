@@ -11,7 +11,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from common.jobs import FINAL, State, records
 from common.jobs.records import JobPicture
 from common.known_callers import Memory
-from common.pace import HELD_UP, UNKNOWN, LanePace, Wait
+from common.pace import HELD_UP, UNKNOWN, Pace, Wait
 from common.problems import Code, ProblemError
 from common.snapshots import Glance, packed
 from web.callers import caller
@@ -79,28 +79,33 @@ def anybodys(job_id: UUID) -> Seen | None:
     return _seen(job_id, _looked_at() or parts().snapshots.look(job_id))
 
 
-def at_a_glance(glance: Glance) -> Seen | None:
+def at_a_glance(glance: Glance, pace: Pace) -> Seen | None:
     """Return a job by its snapshot alone; None: somebody has to be asked."""
     job = glance.picture
-    if job is None or glance.lease is not None or (job.has_place and glance.numbers is None):
+    if job is None or glance.lease is not None:
         return None
-    return Seen(job, wait_of(job, glance.numbers), glance.packed)
+    return Seen(job, wait_of(job, glance.served, pace), glance.packed)
 
 
-def wait_of(job: JobPicture, numbers: LanePace | None = None) -> Wait:
+def wait_of(job: JobPicture, served: int | None = None, pace: Pace | None = None) -> Wait:
     """Return a job's place and time left as they are now, rounded as they are shown.
 
     Args:
         job: the job.
-        numbers: its lane's, where they are known already.
+        served: how many its lane has served, where that is known already.
+        pace: the lanes' counters; those of the app that serves this request.
     """
     if job.state is State.PARKED or job.waiting_for is not None:
         return HELD_UP
     # One that comes back from an attempt waits for its time, and its ticket no longer tells its place.
-    if job.state is not State.QUEUED or job.attempt > 0:
-        return UNKNOWN
-    numbers = numbers or parts().pace.lane(job.lane)
-    return OUT_OF_SIGHT if numbers is None else shown(numbers.wait(job.ticket))
+    if not job.has_place or job.ticket is None:
+        return OUT_OF_SIGHT if job.state is State.QUEUED and job.attempt == 0 else UNKNOWN
+    pace = pace or parts().pace
+    if served is None:
+        now = pace.wait(job.lane, job.ticket)
+    else:
+        now = pace.wait_behind(job.lane, job.ticket, served=served)
+    return OUT_OF_SIGHT if now.position is None else shown(now)
 
 
 def shown(wait: Wait) -> Wait:
@@ -126,7 +131,7 @@ def _rounded(value: int | None, exact: int) -> int | None:
 
 
 def _seen(job_id: UUID, glance: Glance) -> Seen | None:
-    seen = at_a_glance(glance)
+    seen = at_a_glance(glance, parts().pace)
     if seen is not None:
         return seen
     job = glance.picture
@@ -137,7 +142,7 @@ def _seen(job_id: UUID, glance: Glance) -> Seen | None:
         if job is None:
             raise
         # What was true a moment ago, and cannot have changed much: who changes jobs needs it too.
-        return Seen(job, wait_of(job, glance.numbers), glance.packed)
+        return Seen(job, wait_of(job, glance.served), glance.packed)
     if found is None:
         return None
     if glance.lease is not None:

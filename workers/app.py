@@ -10,7 +10,12 @@ from uuid import UUID
 
 from celery import Task
 from celery.exceptions import Reject
-from celery.signals import setup_logging, worker_init, worker_process_shutdown
+from celery.signals import (
+    setup_logging,
+    worker_init,
+    worker_process_shutdown,
+    worker_shutting_down,
+)
 
 from common import database, documents, lanes, pace
 from common.codes import CodeSigner
@@ -18,16 +23,22 @@ from common.database import EDGE, Database
 from common.documents import Documents
 from common.lanes import LanesApp
 from common.pace import Pace
+from common.room import board
 from common.settings import WorkerSettings
-from common.telemetry import about, configure_logs
+from common.telemetry import about, configure_logs, logger
 from workers import delivery, stamping, upkeep
+from workers.doorman import Doorman
+from workers.faults import reason_of
 from workers.hands import Hands
 from workers.keyring import Keyring
 from workers.lost import Undertaker, WatchedRequest, worker_name
+from workers.messages import Leaving, Turn
 from workers.orphans import Sweeper
 from workers.sealer import Sealer
 from workers.sealing import Design
 from workers.upgrading import Upgrader
+
+log = logger(__name__)
 
 SETTINGS = WorkerSettings.load()
 
@@ -106,6 +117,16 @@ class Parts:
         )
 
     @cached_property
+    def doorman(self) -> Doorman:
+        """The gate and the waiting room before it."""
+        return Doorman(
+            settings=SETTINGS,
+            database=self.database,
+            pace=self.pace,
+            mirror=board.connect(SETTINGS),
+        )
+
+    @cached_property
     def sweeper(self) -> Sweeper:
         """The search for objects that no job names."""
         return Sweeper(database=self.database, documents=self.documents)
@@ -122,8 +143,9 @@ class Parts:
 
 
 PARTS = Parts()
-# Before the pool's processes are forked, which share it.
+# Before the pool's processes are forked, which share them.
 HANDS = Hands()
+LEAVING = Leaving()
 app: LanesApp = lanes.make_celery(SETTINGS)
 app.conf.update(
     # A task that hangs is asked to stop, then stopped, before its lease runs out.
@@ -137,6 +159,7 @@ app.conf.update(
     beat_schedule={
         name: {"task": f"stampede.{name}", "schedule": seconds}
         for name, seconds in {
+            "room": 1.0,
             "relay": 5.0,
             "relay_deliveries": 5.0,
             "leases": 5.0,
@@ -170,6 +193,11 @@ def _look_at_files(**_: Any) -> None:
         raise SystemExit(f"STAMPEDE_{setting} cannot be used: {error}") from error
 
 
+@worker_shutting_down.connect
+def _leave(**_: Any) -> None:
+    LEAVING.begin()
+
+
 @worker_process_shutdown.connect
 def _close(**_: Any) -> None:
     if "database" in vars(PARTS):
@@ -195,15 +223,32 @@ class StampTask(Task):  # type: ignore[misc]
 
 
 @app.task(name=lanes.STAMP_TASK, bind=True, base=StampTask)
-def stamp(task: Task, job_id: str) -> None:
-    """Stamp one job, if it is still there to be claimed."""
-    with about(job_id=job_id, lane=(task.request.delivery_info or {}).get("routing_key")):
-        worker = worker_name(task.request.hostname, os.getpid())
+def stamp(task: Task, *job_ids: str) -> None:
+    """Stamp jobs of one lane, where they are still there to be claimed."""
+    lane = task.request.delivery_info["routing_key"]
+    # From its other end when it comes again: those that stand behind a document that kills are stamped
+    # before that gets its second try.
+    again = task.request.delivery_info["redelivered"]
+    with about(lane=lane):
         try:
-            PARTS.stamper.stamp(UUID(job_id), worker=worker)
+            PARTS.stamper.stamp(
+                *map(UUID, reversed(job_ids) if again else job_ids),
+                worker=worker_name(task.request.hostname, os.getpid()),
+                may_go_on=Turn(LEAVING).lasts,
+                put_back=lambda left: lanes.publish_stamps(app, left, lane),
+            )
+        except stamping.AttemptEndedError:
+            # Each of its jobs has had its turn.
+            raise
         except stamping.NotClaimedError as error:
             # Acknowledged, it would be missing until the relay looks at the job again.
             raise Reject(str(error), requeue=True) from error
+        except Exception as error:
+            if len(job_ids) == 1:
+                raise
+            # Neither may those be missing that stand behind the one that went wrong.
+            log.exception("a message of several jobs goes back")
+            raise Reject(reason_of(error), requeue=True) from error
 
 
 @app.task(name=lanes.DELIVER_TASK)
@@ -211,6 +256,13 @@ def deliver(delivery_id: str) -> None:
     """Make one attempt at one webhook delivery, if it is due."""
     with about(delivery_id=delivery_id):
         PARTS.courier.deliver(UUID(delivery_id))
+
+
+@app.task(name="stampede.room")
+def room() -> None:
+    """Give the waiting room its turns, and open gates whose time has come."""
+    with upkeep.round_of("room"):
+        PARTS.doorman.advance()
 
 
 @app.task(name="stampede.relay")
@@ -293,6 +345,7 @@ def inbox() -> None:
 
 @app.task(name="stampede.forget")
 def forget() -> None:
-    """Drop idempotency keys that are too old to count."""
+    """Drop idempotency keys and places in the waiting room that are too old to count."""
     with upkeep.round_of("forget"):
         PARTS.caretaker.forget_idempotency_keys()
+        PARTS.doorman.purge()

@@ -1,15 +1,16 @@
-"""A process of the pool that died or was killed: its parent knows the job, and takes it back at once.
+"""A process of the pool that died or was killed: its parent knows its jobs, and takes back the one it had.
 
 Without this the job would wait for its lease, and nobody could tell a document that kills from a
 machine that was switched off. What runs here runs in the parent, between its children: it opens a
 connection of its own and closes it before the next one is forked. Where the database is away, the lease
 does it.
 
-The message of a process that died goes back to the broker (`task_reject_on_worker_lost`); it finds the
-job queued again, or ended, and is not needed either way.
+The message of a process that died goes back to the broker, and so does one of several jobs whose process
+was killed for its time: those behind the one that it had are stamped by whoever gets it next. What it
+finds ended, or waiting after a fault, it leaves alone.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
 from uuid import UUID
@@ -71,8 +72,10 @@ class Undertaker:
         self._connect = connect
         self._random = random or Random()
 
-    def take_from(self, job_id: UUID, hostname: str, pid: int, error: BaseException) -> None:
-        """Take a job back from a process that is gone, unless it had ended its attempt."""
+    def take_from(
+        self, job_ids: Sequence[UUID], hostname: str, pid: int, error: BaseException
+    ) -> None:
+        """Take the job of a message back that a process had which is gone, if it had one."""
         setback, counts = setback_of(error, held=self._hands.held(pid), ending=_ending())
         wait = faults.retry_seconds(1, self._random) if setback.kind is SetbackKind.PASSING else 0
         database = self._connect()
@@ -80,7 +83,7 @@ class Undertaker:
             with database.transaction() as connection:
                 taken = jobs.take_from(
                     connection,
-                    job_id,
+                    job_ids,
                     worker=worker_name(hostname, pid),
                     setback=setback,
                     counts=counts,
@@ -93,24 +96,30 @@ class Undertaker:
             database.close()
         if taken is None:
             return
-        log.warning("process gone", kind=setback.kind, reason=setback.reason)
+        about_it = log.bind(job_id=str(taken.job_id))
+        about_it.warning("process gone", kind=setback.kind, reason=setback.reason)
         if taken.failed is not None:
             # Its webhooks are sent by the relay: no connection to the broker is opened here.
-            log.info("failed", code="document_unprocessable")
+            about_it.info("failed", code="document_unprocessable")
             FINISHED.labels("failed", "document_unprocessable").inc()
 
 
 class WatchedRequest(Request):  # type: ignore[misc]
-    """A stamping as its parent sees it; `undertaker` is set by the app."""
+    """A message as its parent sees it, its arguments the jobs; `undertaker` is set by the app."""
 
     undertaker: Undertaker
 
     def revoked(self) -> bool:
         """Say no: a revoke may end an attempt, by terminating its process, but never a job.
 
-        The job's id is the message's: for hours every further one would be dropped unseen.
+        The first job's id is the message's: for hours every further one would be dropped unseen.
         """
         return False
+
+    def terminate(self, pool: Any, signal: Any = None) -> None:
+        """End the process, as an operator asks; Celery acknowledges its message."""
+        self._give_back_others()
+        super().terminate(pool, signal)
 
     def on_failure(self, exc_info: Any, *arguments: Any, **named: Any) -> None:
         """Take the job back before the message goes back to the broker."""
@@ -129,9 +138,16 @@ class WatchedRequest(Request):  # type: ignore[misc]
         if self.worker_pid is None:
             # It died before it began, and has claimed nothing.
             return
-        with about(job_id=self.id):
+        job_ids = [UUID(job_id) for job_id in self.args]
+        with about(message=self.id):
             try:
-                self.undertaker.take_from(UUID(self.id), self._hostname, self.worker_pid, error)
+                self.undertaker.take_from(job_ids, self._hostname, self.worker_pid, error)
             except Exception:
                 # A parent that falls would take every other job with it; the lease is left.
                 log.exception("a job could not be taken back")
+        self._give_back_others()
+
+    def _give_back_others(self) -> None:
+        """Give the message back for the jobs that the process had not begun; the relay comes later."""
+        if len(self.args) > 1:
+            self.reject(requeue=True)

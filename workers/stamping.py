@@ -1,14 +1,15 @@
-"""One job: claim, read, seal, store, finish.
+"""Jobs, one after the other: claim, read, seal, store, finish, and with the finish claim the next.
 
-Whatever dies here leaves the job to its parent or its lease: nothing is charged or told before the one
-transaction that finishes it, and a stored result that lost its claim lies under a key that nobody
-reads. What goes wrong has a class (`faults.py`), and the class says what becomes of the job.
+Whatever dies here leaves one job to its parent or its lease: nothing is charged or told before the one
+statement that finishes it, and a stored result that lost its claim lies under a key that nobody reads.
+What goes wrong has a class (`faults.py`), and the class says what becomes of the job.
 """
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from random import Random
@@ -23,12 +24,12 @@ from common import documents, jobs
 from common.codes import CodeSigner
 from common.database import Database
 from common.documents import Documents, MissingDocumentError
-from common.jobs import Claim, ReservedStamp, Result, Setback, SetbackKind, State
+from common.jobs import Claim, Finished, Next, ReservedStamp, Result, Setback, SetbackKind, State
 from common.pace import Pace
 from common.partners import Mode
 from common.problems import Code
 from common.settings import WorkerSettings
-from common.telemetry import FINISHED, SETBACKS, STAMPING, logger
+from common.telemetry import FINISHED, SETBACKS, STAMPING, about, logger
 from common.verdicts import is_specimen
 from workers import faults
 from workers.faults import TookTooLongError
@@ -59,7 +60,29 @@ class NotClaimedError(Exception):
 
 
 class AttemptEndedError(Exception):
-    """An attempt did not end in a stamp; the text says why. For Flower and the log of the worker."""
+    """Attempts did not end in a stamp; the text says why. For Flower and the log of the worker."""
+
+
+@dataclass(slots=True)
+class _Work:
+    """What is to be done with the jobs of one call, and what has come of it so far."""
+
+    left: deque[UUID]
+    worker: str | None
+    may_go_on: Callable[[int], bool]
+    began: float = field(default_factory=time.monotonic)
+    begun: int = 0
+    # Asked for with the finish of another job, and not yet answered.
+    asked_for: Next | None = None
+    # What the lane's pace is still to be told of.
+    taken_up: list[Claim] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    lane: str = ""
+    # Why attempts ended that were no document's fault.
+    ended: list[str] = field(default_factory=list)
+
+    def may_begin(self) -> bool:
+        return not self.begun or self.may_go_on(self.begun)
 
 
 class Stamper:
@@ -94,67 +117,118 @@ class Stamper:
         self._hands = hands or Hands()
         self._random = random or Random()
         self._pause = pause
+        # The key, and the signer made of it.
+        self._held: tuple[Signer, Signer] | None = None
 
-    def stamp(self, job_id: UUID, *, worker: str | None = None) -> None:
-        """Take the job to its end, if it is still there to be claimed.
+    def stamp(
+        self,
+        *job_ids: UUID,
+        worker: str | None = None,
+        may_go_on: Callable[[int], bool] = lambda _: True,
+        put_back: Callable[[Sequence[UUID]], None] = lambda _: None,
+    ) -> None:
+        """Take jobs of a lane to their ends, one after the other, where they are there to be claimed.
+
+        One is claimed at a time, mostly with the finish of the one before it. What goes wrong with one
+        keeps no other from its turn, but that the time of an attempt is counted from this call.
 
         Args:
-            job_id: the job.
+            job_ids: the jobs.
             worker: the name of this process, under which it claims; None: no parent watches over it.
+            may_go_on: says after how many jobs that were begun one more may be.
+            put_back: takes those that were not begun, if it said no; what it raises passes through.
 
         Raises:
-            AttemptEndedError: something else than the document was at fault; the job went back into its
+            AttemptEndedError: something else than a document was at fault; such a job went back into its
                 lane, or is parked.
-            NotClaimedError: there is no database.
-            sqlalchemy.exc.SQLAlchemyError: the database went away after the claim; the lease brings the
-                job back.
+            NotClaimedError: there is no database. The jobs that are not ended are as they were.
+            sqlalchemy.exc.SQLAlchemyError: the database went away after a claim; the lease brings that
+                job back, and those behind it are as they were.
         """
-        began = time.monotonic()
+        work = _Work(deque(job_ids), worker, may_go_on)
         try:
-            claim = self._patiently(
+            self._one_after_the_other(work)
+        finally:
+            self._note(work)
+        # Now nobody waits for it.
+        self._sealer.refresh_ahead()
+        if work.left:
+            put_back(list(work.left))
+        if work.ended:
+            raise AttemptEndedError("; ".join(work.ended))
+
+    def _one_after_the_other(self, work: _Work) -> None:
+        claim: Claim | None = None
+        while work.left and (claim or work.may_begin()):
+            job_id = work.left.popleft()
+            with about(job_id=str(job_id)):
+                claim = claim or self._claim(job_id, work)
+                if claim is None:
+                    log.info("nothing to claim")
+                    continue
+                work.begun += 1
+                work.lane = claim.lane
+                if claim.attempt == 1:
+                    work.taken_up.append(claim)
+                if work.begun == 1:
+                    # At once: it may take long, and those who wait count on it.
+                    self._note(work)
+                claim = self._attempt(claim, work)
+
+    def _note(self, work: _Work) -> None:
+        """Tell the lane's pace what it was not told yet."""
+        if not work.taken_up and not work.seconds:
+            return
+        self._pace.progress(
+            work.lane,
+            taken_up=len(work.taken_up),
+            waited_seconds=work.taken_up[-1].waited_seconds if work.taken_up else None,
+            service_seconds=work.seconds,
+        )
+        work.taken_up, work.seconds = [], []
+
+    def _claim(self, job_id: UUID, work: _Work) -> Claim | None:
+        try:
+            return self._patiently(
                 partial(
                     jobs.claim,
                     job_id=job_id,
                     lease_seconds=self._settings.lease_seconds,
-                    worker=worker,
+                    worker=work.worker,
                 ),
-                began + self._settings.soft_limit_seconds * CLAIM_PATIENCE,
+                work.began + self._settings.soft_limit_seconds * CLAIM_PATIENCE,
             )
         except SQLAlchemyError as error:
             if faults.kind_of(error) is not SetbackKind.PASSING:
                 raise
             raise NotClaimedError(faults.reason_of(error)) from None
-        if claim is None:
-            log.info("nothing to claim")
-            return
-        if claim.attempt == 1:
-            self._pace.progress(
-                claim.lane, taken_up=1, waited_seconds=claim.waited_seconds, service_seconds=()
-            )
-        log.info("claimed", attempt=claim.attempt)
+
+    def _attempt(self, claim: Claim, work: _Work) -> Claim | None:
+        """Take an attempt to its end; returns the claim of the next job, if that was made with it."""
         started = time.perf_counter()
-        until = began + self._settings.soft_limit_seconds * WHOLE_PATIENCE
+        until = work.began + self._settings.soft_limit_seconds * WHOLE_PATIENCE
+        next_claim = None
         try:
-            self._seal_and_finish(claim)
+            next_claim = self._seal_and_finish(claim, work)
         except SealingError as error:
             self._fail(claim, Code(error.code), error.detail, until)
         except Exception as error:
             self._set_back(claim, error, until)
-            # Without the cause: what a parent gets of a MemoryError would make it fall.
-            raise AttemptEndedError(faults.reason_of(error)) from None
+            self._let_go(work, until)
+            work.ended.append(faults.reason_of(error))
+            return None
         seconds = time.perf_counter() - started
         STAMPING.observe(seconds)
-        self._pace.progress(claim.lane, taken_up=0, waited_seconds=None, service_seconds=(seconds,))
-        # Now nobody waits for it.
-        self._sealer.refresh_ahead()
+        work.seconds.append(seconds)
+        return next_claim
 
-    def _seal_and_finish(self, claim: Claim) -> None:
+    def _seal_and_finish(self, claim: Claim, work: _Work) -> Claim | None:
         try:
             document = self._documents.get(documents.original_key(claim.job_id))
         except MissingDocumentError as error:
             raise DocumentChangedError("the accepted document is gone") from error
         now = datetime.now(UTC)
-        signer = self._keys.signer(now)
+        signer = self._signer(now)
         outcome = self._seal(claim, document, signer, now)
         sealed = outcome.sealed
         if sealed.document_sha256 != claim.document_sha256:
@@ -172,21 +246,56 @@ class Stamper:
             or self._design is None
             or is_specimen(signer.certificates[0].subject.rfc4514_string()),
         )
-        with self._database.transaction() as connection:
-            changed = jobs.finish(connection, claim, result)
-        if changed is None:
+        finished = self._finish(claim, result, work)
+        if finished.changed is None:
             log.warning("claim was taken over; result thrown away", attempt=claim.attempt)
             self._documents.delete(key)
-            return
+            return None
         log.info("stamped", attempt=claim.attempt, bytes=result.length, level=result.level)
         FINISHED.labels("stamped", "").inc()
-        self._tell(changed.deliveries)
+        self._tell(finished.changed.deliveries)
+        work.asked_for = None
+        return finished.claim
+
+    def _finish(self, claim: Claim, result: Result, work: _Work) -> Finished:
+        """Finish, and claim the next job where there is one and it may be begun: one round trip."""
+        if work.left and work.may_begin():
+            work.asked_for = Next(
+                job_id=work.left[0],
+                lease_seconds=self._settings.lease_seconds,
+                worker=work.worker,
+            )
+        return jobs.finish_alone(self._database, claim, result, work.asked_for)
+
+    def _let_go(self, work: _Work, until: float) -> None:
+        """Give up a job that was asked for by a statement whose answer was lost, if it was given."""
+        asked_for, work.asked_for = work.asked_for, None
+        if asked_for is None or asked_for.worker is None:
+            return
+        self._patiently(
+            partial(
+                jobs.take_from,
+                job_ids=[asked_for.job_id],
+                worker=asked_for.worker,
+                setback=Setback(SetbackKind.LOST, "the answer to its claim was lost"),
+                counts=False,
+            ),
+            until,
+        )
+
+    def _signer(self, now: datetime) -> Signer:
+        """Return the key to sign with, which puts the document down: a token may hang for ever.
+
+        The same one while the key is the same: the engine keeps what it has encoded for a signer.
+        """
+        key = self._keys.signer(now)
+        if self._held is None or self._held[0] is not key:
+            self._held = (key, replace(key, sign=self._hands.without(key.sign)))
+        return self._held[1]
 
     def _seal(self, claim: Claim, document: bytes, signer: Signer, now: datetime) -> Outcome:
         """Seal, and make sure that what cannot be sealed is the document that was accepted."""
         busy = time.process_time()
-        # A token may hang where nothing interrupts it.
-        signer = replace(signer, sign=self._hands.without(signer.sign))
         try:
             with self._hands.holding():
                 return self._sealer.seal(

@@ -9,33 +9,27 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
-from celery.exceptions import QueueNotFound
 from sqlalchemy import text
 
 from common import batches, jobs, lanes, outbox, quota_notices
 from common.database import Database
 from common.documents import Documents
 from common.lanes import LanesApp
-from common.pace import Entry, LanePace, Pace
+from common.pace import Entry, Pace
 from common.serials import low
 from common.settings import WorkerSettings
 from common.telemetry import FINISHED, UPKEEP, UPKEEP_RAN, about, logger
 from workers.faults import reason_of
+from workers.recounting import Recounter
+from workers.relay import ROUND, ROUND_SECONDS, Relay
 
 log = logger(__name__)
 
-ROUND = 500
-# A round that finds its full number again and again goes on for so long; beat calls again soon.
-ROUND_SECONDS = 3.0
 # One that has jobs left costs one look into an index.
 BATCHES_LOOKED_AT = 2000
 LONG_ROUND_SECONDS = 20.0
 PURGED_AT_ONCE = 100
-MADE_DUE_AT_ONCE = 20_000
 KEYS_FORGOTTEN_AT_ONCE = 10_000
-# A queued job is never out of the relay's sight for longer. Well under an hour, by which clocks are set
-# wrong: a time that lies almost an hour ahead is then known to be from before the clock went back.
-LONGEST_REPUBLISH_SECONDS = 1800
 IDEMPOTENCY_KEY_HOURS = 24
 DELIVERY_RESEND_SECONDS = 5.0
 # Far longer than any client waits for an answer about its file.
@@ -72,67 +66,20 @@ class Caretaker:
         self._clock = clock
         self._now = now
         self._supply = settings.serial_supply()
-        self._seen: dict[str, LanePace] = {}
+        self._relay = Relay(
+            republish_seconds=settings.republish_seconds,
+            database=database,
+            pace=pace,
+            app=app,
+            clock=clock,
+        )
+        self._recounter = Recounter(database=database, pace=pace, clock=clock)
 
     def relay_jobs(self) -> int:
-        """Send queued jobs again whose message may be lost; returns how many.
-
-        The next look at a job comes later each time. A message too many does no harm: the second
-        finds nothing to claim.
-        """
-        if self._pace.is_new():
-            self._relay_all()
-        return self._again_and_again("job republished", self._relay_some_jobs, ROUND, ROUND_SECONDS)
-
-    def _relay_all(self) -> None:
-        """Make all queued jobs due: the broker began anew, and has lost every message.
-
-        Those that wait after a fault go on waiting. Where there are more than one round may touch, the
-        next one goes on; the mark is set by the one that found the last.
-        """
-        with self._database.transaction() as connection:
-            made_due = connection.execute(
-                text(
-                    "with lost as (select id from jobs where state = 'queued'"
-                    " and publish_at > now() and (not_before is null or not_before <= now())"
-                    " limit :limit for update skip locked)"
-                    " update jobs set publish_at = now(), publications = 0"
-                    " from lost where jobs.id = lost.id"
-                ),
-                {"limit": MADE_DUE_AT_ONCE},
-            ).rowcount
-        if made_due < MADE_DUE_AT_ONCE:
-            self._pace.remember()
-        self._note("job whose message was lost with the broker", made_due)
-
-    def _relay_some_jobs(self) -> int:
-        with self._database.transaction() as connection:
-            due = connection.execute(
-                text(
-                    # A time further ahead than any can be was written before the clock went back.
-                    "with due as (select id from jobs where state = 'queued'"
-                    " and (publish_at <= now()"
-                    " or publish_at > now() + make_interval(secs => greatest(:again, :longest)))"
-                    " order by publish_at limit :limit for update skip locked)"
-                    " update jobs set publications = publications + 1, publish_at = now()"
-                    " + make_interval(secs => least(:again * 2 ^ least(publications, 16), :longest))"
-                    " from due where jobs.id = due.id returning jobs.id, jobs.lane"
-                ),
-                {
-                    "limit": ROUND,
-                    "again": self._settings.republish_seconds,
-                    "longest": LONGEST_REPUBLISH_SECONDS,
-                },
-            ).all()
-            # Within the transaction: when the broker is away, the jobs stay due.
-            for job in due:
-                try:
-                    lanes.publish_stamp(self._app, job.id, job.lane)
-                except QueueNotFound:
-                    # A lane that this version does not know: the others have their turn.
-                    log.error("no such lane", job_id=str(job.id), lane=job.lane)
-                    UPKEEP.labels("job in no known lane").inc()
-        return len(due)
+        """Send queued jobs again whose message was lost; returns how many."""
+        count = self._relay.run()
+        self._note("job republished", count)
+        return count
 
     def relay_deliveries(self) -> int:
         """Send webhook deliveries that are due; returns how many.
@@ -234,28 +181,7 @@ class Caretaker:
 
     def recount(self) -> None:
         """Set the lanes' counters right from the database."""
-        with self._database.transaction() as connection:
-            counted = connection.execute(
-                text(
-                    "select lane, count(*) filter (where started_at is null"
-                    " and waiting_for is null) as queued,"
-                    " max(ticket) as ticket from jobs where state = 'queued' group by lane"
-                )
-            ).all()
-        known = {row.lane: (row.queued, row.ticket or 0) for row in counted}
-        for lane in lanes.STAMP_LANES:
-            pace = self._pace.lane(lane)
-            queued, ticket = known.get(lane, (0, 0))
-            if pace is None:
-                return
-            # Jobs come and go while we count: a difference counts as a fault when it is too large
-            # to be theirs, or when nothing moved in the lane since the last round.
-            off = abs(pace.waiting - queued)
-            still = self._seen.get(lane) == pace
-            self._seen[lane] = pace
-            if off > max(5, queued // 10) or (off and still) or ticket > pace.accepted:
-                self._pace.recount(lane, queued=queued, highest_ticket=ticket)
-                self._note("lane recounted", 1)
+        self._note("lane recounted", self._recounter.run())
 
     def forget_idempotency_keys(self) -> int:
         """Drop keys older than a day; returns how many."""

@@ -15,7 +15,8 @@ more stamps, each with a serial of its own; what happens to the job happens to a
 
 life.py        the words: states, a new job, a claim, a result
 acceptance.py  what its owner does: accept, cancel
-attempts.py    what a worker does: claim, finish, fail, give back
+attempts.py    what a worker does: claim, fail, give back
+finishing.py   the same: finish, and claim the next one with it
 recovery.py    what becomes of jobs whose worker is gone
 parking.py     what an operator does with jobs that are parked
 purging.py     the end of the retention time
@@ -25,8 +26,16 @@ ending.py      what every end without a stamp settles
 records.py     reading jobs; changes none
 """
 
-from common.jobs.acceptance import accept, cancel
-from common.jobs.attempts import claim, fail, finish, give_back
+from common.jobs.acceptance import (
+    Acceptance,
+    Accepted,
+    accept,
+    accept_alone,
+    accept_within,
+    cancel,
+)
+from common.jobs.attempts import claim, fail, give_back
+from common.jobs.finishing import Finished, Next, finish, finish_alone
 from common.jobs.life import (
     FINAL,
     Changed,
@@ -54,9 +63,13 @@ __all__ = [
     "FINAL",
     "KILLS_ALLOWED",
     "LOST_LEASES_ALLOWED",
+    "Acceptance",
+    "Accepted",
     "Changed",
     "Claim",
+    "Finished",
     "NewJob",
+    "Next",
     "Purged",
     "ReservedStamp",
     "Result",
@@ -65,11 +78,14 @@ __all__ = [
     "State",
     "TakenBack",
     "accept",
+    "accept_alone",
+    "accept_within",
     "cancel",
     "claim",
     "expired",
     "fail",
     "finish",
+    "finish_alone",
     "give_back",
     "give_up",
     "purge",

@@ -1,27 +1,43 @@
-"""What a worker does: claim a job, and finish it, fail it or give it back.
+"""What a worker does: claim a job, and fail it or give it back; `finishing.py` has how it finishes.
 
-A claim carries a fencing number (`attempt`); the other three hold only while it is still the newest.
-Those that do not end in a stamp leave a setback behind.
+A claim carries a fencing number (`attempt`); the others hold only while it is still the newest. Those
+that do not end in a stamp leave a setback behind.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
 import orjson
 from sqlalchemy import Connection, text
 
-from common import aftermath, events, ledger, serials
-from common.events import EventType, Happened
+from common import aftermath, serials
 from common.jobs import ending, setbacks
-from common.jobs.life import Changed, Claim, ReservedStamp, Result, Setback, SetbackKind, State
+from common.jobs.life import Changed, Claim, ReservedStamp, Setback, SetbackKind, State
 from common.partners import Mode
 from common.placements import Placement
 from common.problems import Code
 
+# What takes a queued job, given the seconds of its lease and the process; the caller says which job.
+CLAIM = (
+    "update jobs set state = 'stamping', attempt = attempt + 1,"
+    " lease_until = now() + make_interval(secs => %s), publish_at = null,"
+    " publications = 0, not_before = null, worker = %s, claimed_at = now(),"
+    " started_at = coalesce(started_at, now())"
+)
+# What a claim holds, in the order in which `claim_of` takes it.
+CLAIMED = (
+    " returning id, account_id, partner_id, mode, attempt, lane, placements, document_sha256,"
+    " external_reference, extract(epoch from now() - accepted_at)::float8 as waited_seconds, "
+    + serials.OF_JOB
+)
 # Longer than any job waits after a fault. One that would wait longer was set back before the database's
 # clock was, and waits no more.
 _LONGEST_WAIT_SECONDS = 900
+CLAIMABLE = (
+    "state = 'queued' and waiting_for is null and (not_before is null or not_before <= now()"
+    f" or not_before > now() + make_interval(secs => {_LONGEST_WAIT_SECONDS}))"
+)
 
 
 def claim(
@@ -38,90 +54,45 @@ def claim(
         lease_seconds: how long nobody else may take it.
         worker: the process that takes it, by the name that its parent knows it by.
     """
-    row = connection.execute(
-        text(
-            "update jobs set state = 'stamping', attempt = attempt + 1,"
-            " lease_until = now() + make_interval(secs => :lease), publish_at = null,"
-            " publications = 0, not_before = null, worker = :worker, claimed_at = now(),"
-            " started_at = coalesce(started_at, now())"
-            " where id = :id and state = 'queued' and waiting_for is null"
-            " and (not_before is null or not_before <= now()"
-            " or not_before > now() + make_interval(secs => :longest))"
-            " returning id, account_id, partner_id, mode, attempt, lane, placements, document_sha256,"
-            " external_reference, extract(epoch from now() - accepted_at)::float8 as waited_seconds, "
-            + serials.OF_JOB
-        ),
-        {
-            "id": job_id,
-            "lease": lease_seconds,
-            "worker": worker,
-            "longest": _LONGEST_WAIT_SECONDS,
-        },
+    row = connection.exec_driver_sql(
+        f"{CLAIM} where id = %s and {CLAIMABLE}{CLAIMED}", (lease_seconds, worker, job_id)
     ).one_or_none()
     if row is None:
         return None
     aftermath.jobs_changed(connection, [job_id])
+    return claim_of(row)
+
+
+def claim_of(row: Sequence[Any]) -> Claim:
+    """Return the claim that the values of CLAIMED are."""
+    (
+        job_id,
+        account_id,
+        partner_id,
+        mode,
+        attempt,
+        lane,
+        placements,
+        document_sha256,
+        external_reference,
+        waited_seconds,
+        its_serials,
+    ) = row
     return Claim(
-        job_id=row.id,
-        account_id=row.account_id,
-        partner_id=row.partner_id,
-        mode=Mode(row.mode),
-        attempt=row.attempt,
-        lane=row.lane,
+        job_id=job_id,
+        account_id=account_id,
+        partner_id=partner_id,
+        mode=Mode(mode),
+        attempt=attempt,
+        lane=lane,
         stamps=[
             ReservedStamp(serial, Placement.model_validate(placement))
-            for serial, placement in zip(row.serials, row.placements, strict=True)
+            for serial, placement in zip(its_serials, placements, strict=True)
         ],
-        document_sha256=row.document_sha256,
-        external_reference=row.external_reference,
-        waited_seconds=row.waited_seconds,
+        document_sha256=document_sha256,
+        external_reference=external_reference,
+        waited_seconds=waited_seconds,
     )
-
-
-def finish(connection: Connection, claim: Claim, result: Result) -> Changed | None:
-    """Make the result the job's: serials affixed, hold captured, event recorded.
-
-    Returns:
-        None when the claim is no longer the newest; the caller throws its result away.
-    """
-    won = connection.execute(
-        text(
-            "update jobs set state = 'stamped', lease_until = null, finished_at = now(),"
-            " result_key = :key, result_bytes = :bytes, result_sha256 = :sha256,"
-            " signature_level = :level, evidence_until = :evidence_until, specimen = :specimen,"
-            " upgrade_at = case when :to_be_upgraded then now() end"
-            " where id = :id and state = 'stamping' and attempt = :attempt"
-        ),
-        {
-            "id": claim.job_id,
-            "attempt": claim.attempt,
-            "key": result.key,
-            "bytes": result.length,
-            "sha256": result.sha256,
-            "level": result.level,
-            "evidence_until": result.evidence_until,
-            "specimen": result.specimen,
-            "to_be_upgraded": result.to_be_upgraded,
-        },
-    ).rowcount
-    if not won:
-        return None
-    aftermath.jobs_changed(connection, [claim.job_id])
-    serials.affix(connection, job_id=claim.job_id)
-    deliveries = events.record(
-        connection,
-        Happened(
-            EventType.STAMPED,
-            claim.job_id,
-            claim.partner_id,
-            claim.mode,
-            ending.facts_of(State.STAMPED, claim.mode, claim.serials, claim.external_reference)
-            | {"document_sha256": result.sha256.hex(), "document_bytes": result.length},
-        ),
-    )
-    # Last, because it locks the account until the commit.
-    ledger.capture(connection, account_id=claim.account_id, job_id=claim.job_id)
-    return Changed(deliveries)
 
 
 def fail(

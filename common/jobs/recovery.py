@@ -7,7 +7,7 @@ cut off; whoever ends machines does so more often than documents do, so four of 
 document that takes its whole container along still ends.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -65,33 +65,33 @@ def take_back(connection: Connection, job_id: UUID, *, lease_seconds: float) -> 
 
 def take_from(
     connection: Connection,
-    job_id: UUID,
+    job_ids: Sequence[UUID],
     *,
     worker: str,
     setback: Setback,
     counts: bool = True,
     retry_after_seconds: float = 0,
 ) -> TakenBack | None:
-    """Take a job from a process that is gone, as its parent saw.
+    """Take the job that a process had from it: the process is gone, as its parent saw.
 
     Args:
         connection: a transaction.
-        job_id: the job.
+        job_ids: those that it may have had; a process has one at a time.
         worker: the name under which the process claimed it.
         setback: how the attempt ended; `killed` and `lost` are each counted by themselves.
         counts: whether it is held against the document.
         retry_after_seconds: how long to wait before the next attempt.
 
     Returns:
-        None when the process does not have the job: it never claimed it, or ended it.
+        None when the process has none of them: it never claimed it, or ended it.
     """
     kind = setback.kind if counts else None
     return _take_back(
         connection,
         f"kills = kills + {int(kind is SetbackKind.KILLED)},"
         f" lost_leases = lost_leases + {int(kind is SetbackKind.LOST)}",
-        "id = :id and state = 'stamping' and worker = :worker",
-        {"id": job_id, "worker": worker, "wait": retry_after_seconds},
+        "id = any(:ids) and state = 'stamping' and worker = :worker",
+        {"ids": list(job_ids), "worker": worker, "wait": retry_after_seconds},
         setback,
     )
 

@@ -1,7 +1,6 @@
 """Jobs that wait for serials: accepted, holding their quota, and in no lane until they have some."""
 
-from collections.abc import Callable, Sequence
-from uuid import UUID
+from collections.abc import Callable
 
 from sqlalchemy import Connection, text
 
@@ -10,19 +9,6 @@ from common.serials import Supply
 
 # Any number that nothing else in the database locks: one round at a time keeps the order.
 _ROUND_LOCK = 5_705_022_025
-
-
-def hold_back(connection: Connection, job_ids: Sequence[UUID]) -> None:
-    """Keep jobs that were just accepted from their lane: the stock has no serials for them."""
-    if not job_ids:
-        return
-    connection.execute(
-        text(
-            "update jobs set waiting_for = 'serials', publish_at = null, ticket = null"
-            " where id = any(:ids)"
-        ),
-        {"ids": list(job_ids)},
-    )
 
 
 def serve(

@@ -4,11 +4,22 @@ Money is counted in stamps (whole numbers). Times are `timestamptz`, ids are UUI
 sorts by its time.
 """
 
-from common.schema import batches, jobs, money, parties, serials, upkeep, vouchers, webhooks
+from common.schema import (
+    admission,
+    batches,
+    jobs,
+    money,
+    parties,
+    serials,
+    upkeep,
+    vouchers,
+    webhooks,
+)
 from common.schema.base import METADATA
 
 __all__ = [
     "METADATA",
+    "admission",
     "batches",
     "jobs",
     "money",

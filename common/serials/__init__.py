@@ -15,19 +15,20 @@ ending.py      affixed with the job, or retired with it
 public.py      what anybody may know
 """
 
-from common.serials.ending import affix, retire
+from common.serials.ending import AFFIX, retire
 from common.serials.format import ALPHABET, Format, generate, is_test, is_well_formed, may_be_ours
 from common.serials.public import PublicSerial, look_up, look_up_all
-from common.serials.supply import GENERATED, OF_JOB, Supply
+from common.serials.supply import GENERATED, OF_JOB, Chosen, Supply
 
 __all__ = [
+    "AFFIX",
     "ALPHABET",
     "GENERATED",
     "OF_JOB",
+    "Chosen",
     "Format",
     "PublicSerial",
     "Supply",
-    "affix",
     "generate",
     "is_test",
     "is_well_formed",

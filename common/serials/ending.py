@@ -6,16 +6,8 @@ from sqlalchemy import Connection, text
 
 from common.serials import stock
 
-
-def affix(connection: Connection, *, job_id: UUID) -> None:
-    """Note that the job's serials now stand on its document."""
-    connection.execute(
-        text(
-            "update serials set state = 'affixed', affixed_at = now()"
-            " where job_id = :job_id and state = 'reserved'"
-        ),
-        {"job_id": job_id},
-    )
+# The start of the statement that notes that serials now stand on a document; it says of which job.
+AFFIX = "update serials set state = 'affixed', affixed_at = now()"
 
 
 def retire(connection: Connection, *, job_id: UUID) -> list[str]:

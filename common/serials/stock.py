@@ -27,6 +27,7 @@ class Picked:
 
     number: int
     serial: str
+    import_id: UUID
 
 
 class Place:
@@ -82,7 +83,7 @@ def _taken(
             " from gone join numbered using (id) join unnest(cast(:jobs as uuid[]),"
             " cast(:positions as smallint[])) with ordinality as to_job (job_id, position, place)"
             " using (place))"
-            " select id, serial from gone order by id"
+            " select id, serial, import_id from gone order by id"
         ),
         {
             "above": above,
@@ -91,7 +92,7 @@ def _taken(
             "positions": [n for needed in jobs.values() for n in range(1, needed + 1)],
         },
     ).all()
-    return [Picked(row.id, row.serial) for row in rows]
+    return [Picked(row.id, row.serial, row.import_id) for row in rows]
 
 
 def _locked(
@@ -100,12 +101,12 @@ def _locked(
     # The count is written out, so that the plan is made for it: one walk along the index.
     rows = connection.execute(
         text(
-            "select id, serial from serial_stock where id > :above and id <= :up_to"
+            "select id, serial, import_id from serial_stock where id > :above and id <= :up_to"
             f" order by id limit {int(count)} for update skip locked"
         ),
         {"above": above, "up_to": up_to},
     ).all()
-    return [Picked(row.id, row.serial) for row in rows]
+    return [Picked(row.id, row.serial, row.import_id) for row in rows]
 
 
 def give(connection: Connection, served: Mapping[UUID, Sequence[Picked]], *, returns: bool) -> None:

@@ -41,28 +41,10 @@ class Holder(Caller):
             )
 
 
-def require_spendable_until_commit(connection: Connection, holder: Holder) -> None:
-    """See that the voucher may be spent, and keep anybody from making it void before the commit.
-
-    Raises:
-        ProblemError: `voucher_void`, `voucher_expired`.
-    """
-    as_it_stands(connection, holder, until_commit=True).require_spendable()
-
-
-def as_it_stands(connection: Connection, holder: Holder, *, until_commit: bool = False) -> Holder:
-    """Return the holder with the voucher as it is now, which may not be what was known of it.
-
-    Args:
-        connection: a transaction.
-        holder: whoever has it.
-        until_commit: nobody changes the voucher before the transaction ends.
-    """
+def as_it_stands(connection: Connection, holder: Holder) -> Holder:
+    """Return the holder with the voucher as it is now, which may not be what was known of it."""
     row = connection.execute(
-        text(
-            f"select {_STANDING} from vouchers v where account_id = :id"
-            + (" for share" if until_commit else "")
-        ),
+        text(f"select {_STANDING} from vouchers v where account_id = :id"),
         {"id": holder.account_id},
     ).one()
     return replace(holder, expires_at=row.expires_at, expired=row.expired, void=row.void)

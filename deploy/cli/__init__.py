@@ -4,7 +4,8 @@ machine.py       up, demo               accounts.py   partner, key
 jobs.py          job                    quotas.py     quota
 stamps.py        keys, design           checks.py     verify
 serials.py       serials                vouchers.py   voucher
-audits.py        audit
+audits.py        audit                gates.py      gate
+receipts.py      receipt
 surroundings.py  what every command stands on
 """
 
@@ -13,7 +14,19 @@ from pathlib import Path
 
 import click
 
-from deploy.cli import accounts, audits, checks, jobs, machine, quotas, serials, stamps, vouchers
+from deploy.cli import (
+    accounts,
+    audits,
+    checks,
+    gates,
+    jobs,
+    machine,
+    quotas,
+    receipts,
+    serials,
+    stamps,
+    vouchers,
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -34,6 +47,8 @@ def main(data: Path | None) -> None:
       stampede quota topup --partner "Portal A" --amount 500 --reference invoice-17
       stampede verify stamped.pdf
       stampede verify --qr stamped.pdf
+      stampede gate close partner --until +30m --reason "the store is full"
+      stampede receipt verify receipt.jws --before 2024-09-10T23:59:00+07:00
       stampede design check stamp.pdf --output stamp.png
     """  # noqa: D301 - click takes the character, not its name
     if data is not None:
@@ -49,7 +64,9 @@ for command in (
     vouchers.voucher,
     jobs.job,
     audits.audit_command,
+    gates.gate,
     checks.verify,
+    receipts.receipt,
     stamps.keys_command,
     stamps.design,
     serials.serials,

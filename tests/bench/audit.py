@@ -26,7 +26,7 @@ from common.partners import Mode
 from deploy.servers import Postgres
 from tests import bulk, damages
 from tests.bench import arguments
-from tests.bench.processes import cpu_seconds
+from tests.bench.processes import cpu_seconds, own_memory
 from tests.bench.usual import usual_job
 
 WRITERS = 2
@@ -68,13 +68,6 @@ def measure(opened: Database, server: Postgres) -> dict[str, Any]:
         "backend_mb": round(memory / 1e6, 1),
         "seconds": {what: round(each, 2) for what, each in found.seconds.items()},
     }
-
-
-def own_memory(pid: int) -> int:
-    """Return the bytes of a backend's own memory, without the buffers that all share (proc(5))."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    line = next(line for line in status.splitlines() if line.startswith("RssAnon:"))
-    return int(line.split()[1]) * 1024
 
 
 def find_damages(opened: Database) -> tuple[int, float]:

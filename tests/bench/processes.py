@@ -13,6 +13,21 @@ def cpu_seconds(pid: int) -> float:
     return sum(_own(each) for each in (pid, *descendants(pid)))
 
 
+def running_seconds(pid: int) -> float:
+    """Return the time that a process and its living descendants were on a processor.
+
+    By the nanosecond, where `cpu_seconds` counts ticks; what ended children spent is not in it.
+    """
+    return sum(_scheduled(each) for each in (pid, *descendants(pid)))
+
+
+def own_memory(pid: int) -> int:
+    """Return the bytes of a process's own memory, without what it shares (proc(5))."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    line = next(line for line in status.splitlines() if line.startswith("RssAnon:"))
+    return int(line.split()[1]) * 1024
+
+
 def peak_memory() -> int:
     """Return the most bytes of memory that this process has held since its program began.
 
@@ -21,6 +36,14 @@ def peak_memory() -> int:
     status = Path("/proc/self/status").read_text()
     (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
     return int(line.split()[1]) * 1024
+
+
+def _scheduled(pid: int) -> float:
+    threads = Path(f"/proc/{pid}/task").glob("*/schedstat")
+    try:
+        return sum(int(thread.read_text().split()[0]) for thread in threads) / 1e9
+    except OSError:
+        return 0.0
 
 
 def _own(pid: int) -> float:

@@ -27,7 +27,7 @@ from sqlalchemy import Connection, text
 from common import accounts, audit, database, jobs, ledger, partners
 from common.database import Database
 from common.partners import Mode
-from common.serials import Supply, importing, stock
+from common.serials import Chosen, Supply, importing, stock
 from common.serials.stock import Place
 from deploy.servers import Postgres
 from tests.bench import arguments
@@ -46,12 +46,12 @@ class Timed(Supply):
         self.took: list[float] = []
         self._forgets = forgets
 
-    def reserve(self, connection: Connection, **what: Any) -> dict[UUID, list[str]]:
-        """Reserve, timed."""
+    def choose(self, connection: Connection, **what: Any) -> dict[UUID, list[Chosen]]:
+        """Choose, timed."""
         if self._forgets:
             self._place = Place()
         before = time.perf_counter()
-        reserved = super().reserve(connection, **what)
+        reserved = super().choose(connection, **what)
         self.took.append(time.perf_counter() - before)
         return reserved
 

@@ -4,14 +4,15 @@ from flask import Flask
 
 from common import jobs, lanes
 from common.documents import Documents
-from tests.faults.steps import WebStep, after, after_commit_of, reach, watch_commits
+from common.jobs import acceptance
+from tests.faults.steps import WebStep, after, reach
 from web.app import create_app as make
 
 after(Documents, "put", reach(WebStep.KEPT))
-after_commit_of(jobs, "accept", WebStep.ACCEPTED)
-after(jobs, "accept", reach(WebStep.ACCEPTING))
-after(lanes, "publish_stamp", reach(WebStep.PUBLISHED))
-watch_commits()
+# The database is about to be told, in the one statement that is the whole transaction.
+after(acceptance, "_parameters", reach(WebStep.ACCEPTING))
+after(jobs, "accept_alone", reach(WebStep.ACCEPTED))
+after(lanes, "publish_stamps", reach(WebStep.PUBLISHED))
 
 
 def create_app() -> Flask:

@@ -8,6 +8,7 @@ from typing import Any, overload
 
 from common import jobs
 from common.documents import Documents
+from common.jobs import Finished
 from tests.faults.steps import (
     DEADLY,
     WorkerStep,
@@ -74,13 +75,19 @@ def _let_documents_kill() -> None:
     setattr(Sealer, "seal", deadly_seal)  # noqa: B010
 
 
+def _finished(finished: Finished) -> None:
+    if finished.claim is not None:
+        here(WorkerStep.FINISHED_AND_CLAIMED)
+    if finished.changed is not None:
+        here(WorkerStep.FINISHED)
+
+
 after_commit_of(jobs, "claim", WorkerStep.CLAIMED)
 after(Documents, "get", reach(WorkerStep.READ))
 _let_documents_kill()
 after(Sealer, "seal", reach(WorkerStep.SEALED))
 _store_in_two_steps()
-after_commit_of(jobs, "finish", WorkerStep.FINISHED)
-after(jobs, "finish", reach(WorkerStep.FINISHING))
+after(jobs, "finish_alone", _finished)
 after(Stamper, "stamp", reach(WorkerStep.TOLD))
 watch_commits()
 # Beat's short rounds five times as often, so that a test waits for what they do and not for their turn.

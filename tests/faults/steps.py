@@ -29,8 +29,9 @@ class WorkerStep(StrEnum):
     SEALED = "sealed"
     STORING = "storing"
     STORED = "stored"
-    FINISHING = "finishing"
     FINISHED = "finished"
+    # Only where a message has a further job.
+    FINISHED_AND_CLAIMED = "finished and claimed the next"
     TOLD = "told"
 
 

@@ -18,15 +18,14 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, InternalError, Operationa
 from common import documents
 from common.database import EDGE, Database
 from common.documents import Documents
-from common.identifiers import new_id
 from common.pace import Pace
 from common.settings import WebSettings, WorkerSettings
 from tests.faults.copies import front_end, stamper, submit
 from tests.faults.proxy import Endpoint, Proxy
 from tests.stack import Account, eventually
 
-# A statement of the acceptance; the commits of what only reads come before it.
-ACCEPTING = b"insert into jobs"
+# Of what the statement is told that accepts a document, alone a whole transaction.
+ACCEPTING = b'"document_sha256"'
 # What a client is to wait at the most, and what a loaded machine adds.
 BOUND_SECONDS = EDGE.answer + 3
 
@@ -126,25 +125,6 @@ def test_a_silent_one_that_was_never_met_is_not_waited_for_longer(
     assert time.monotonic() - began < BOUND_SECONDS
 
 
-def test_a_connection_that_breaks_before_the_commit_leaves_nothing(
-    edge: FlaskClient,
-    wire: Proxy,
-    account: Account,
-    letter: bytes,
-    db: Database,
-    store: Documents,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    job_id = new_id()
-    monkeypatch.setattr("web.api.submitting.new_id", lambda: job_id)
-    wire.cut_before(ACCEPTING, times=1)
-    assert_nothing_was_taken(submit(edge, account.live, letter))
-    assert of_account(db, account) == []
-    with pytest.raises(documents.MissingDocumentError):
-        store.get(documents.original_key(job_id))
-    assert submit(edge, account.live, letter).status_code == 202
-
-
 @pytest.mark.parametrize("silent", [False, True])
 def test_a_commit_without_an_answer_is_called_unknown_and_the_document_stays(
     edge: FlaskClient,
@@ -156,9 +136,9 @@ def test_a_commit_without_an_answer_is_called_unknown_and_the_document_stays(
     silent: bool,
 ) -> None:
     if silent:
-        wire.hold_answer_to(b"COMMIT", after=ACCEPTING)
+        wire.hold_answer_to(ACCEPTING)
     else:
-        wire.lose_answer_to(b"COMMIT", after=ACCEPTING, times=1)
+        wire.lose_answer_to(ACCEPTING, times=1)
     keyed = account.live | {"Idempotency-Key": "once"}
     answer = submit(edge, keyed, letter)
     assert (answer.status_code, answer.json["code"]) == (503, "outcome_unknown")
@@ -183,7 +163,7 @@ def test_a_commit_without_an_answer_is_called_unknown_and_the_document_stays(
 def test_a_commit_that_never_arrived_is_called_unknown_too_and_can_be_sent_again(
     edge: FlaskClient, wire: Proxy, account: Account, letter: bytes, db: Database
 ) -> None:
-    wire.cut_before(b"COMMIT", after=ACCEPTING, times=1)
+    wire.cut_before(ACCEPTING, times=1)
     answer = submit(edge, account.live, letter)
     assert (answer.status_code, answer.json["code"]) == (503, "outcome_unknown")
     assert "Idempotency-Key is safe" not in answer.json["detail"]

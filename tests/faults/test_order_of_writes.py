@@ -47,6 +47,18 @@ def committed(trace: list[Call], environment: dict[str, str], statement: str) ->
     return sent, answer
 
 
+def committed_alone(
+    trace: list[Call], environment: dict[str, str], statement: str
+) -> tuple[Call, Call]:
+    """Return how a statement was committed that is a transaction by itself: sent, and its answer."""
+    socket = f":{Endpoint.of(environment['STAMPEDE_DATABASE_URL']).port}]"
+    sent = the_one([c for c in trace if c.is_one("sendto", socket, statement)])
+    connection = sent.text.partition("(")[2].partition(",")[0]
+    before = [c for c in trace if c.before(sent) and c.is_one("sendto", connection)]
+    assert not before[-1].is_one("sendto", "BEGIN"), "it is in no transaction with others"
+    return sent, next(c for c in trace if sent.before(c) and c.is_one("recvfrom", connection))
+
+
 def assert_on_disk_before(
     trace: list[Call], *, folder: Path, name: str, bytes_: int, then: Call
 ) -> None:
@@ -104,7 +116,7 @@ def test_disk_then_commit_then_answer(
             stop(stamp)
 
     accepting = list(calls(web_trace))
-    sent, answered = committed(accepting, own, "insert into jobs")
+    sent, answered = committed_alone(accepting, own, "job.accepted")
     assert_on_disk_before(
         accepting, folder=store, name="original.pdf", bytes_=len(letter), then=sent
     )
@@ -113,7 +125,7 @@ def test_disk_then_commit_then_answer(
     )
 
     stamping = list(calls(stamp_trace))
-    sent, answered = committed(stamping, own, "set state = 'stamped'")
+    sent, answered = committed_alone(stamping, own, "set state = 'stamped'")
     assert_on_disk_before(
         stamping,
         folder=store,

@@ -57,6 +57,8 @@ def seal(self: Sealer, document: bytes, *arguments: Any, **named: Any) -> Outcom
         _hang()
     if document.endswith(b"%sleeps"):
         time.sleep(60)
+    if document.endswith(b"%takes a while"):
+        time.sleep(0.3)
     while document.endswith(b"%burns"):
         pass
     return _seal(self, document, *arguments, **named)

@@ -54,8 +54,8 @@ def test_the_shorter_lane_is_entered_and_the_measured_pace_is_told(valkey: Valke
     pace.progress("one", taken_up=0, waited_seconds=None, service_seconds=(0.5,))
     numbers = pace.lane("one")
     assert numbers is not None
-    assert (numbers.waiting, numbers.service_us) == (0, 500_000)
-    assert numbers.interval_us is not None, "the second left while it had been waiting"
+    assert (numbers.waiting, numbers.service_seconds) == (0, 0.5)
+    assert numbers.per_second is not None, "the second left while it had been waiting"
     assert pace.enter(("one",)).wait.seconds_left is not None
 
 

@@ -1,8 +1,6 @@
 """The same POST sent twice is done once, whatever it asks for and however it comes."""
 
-import os
 import signal
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +17,8 @@ from common import idempotency, ledger
 from common.database import Database
 from common.partners import Mode
 from deploy.servers import free_port
-from tests.stack import Account, eventually, serving
+from tests.faults.steps import WebStep
+from tests.stack import Account, serving
 
 PDF = "application/pdf"
 HOOK = {"url": "https://93.184.216.34/hook", "description": "all"}
@@ -250,21 +249,14 @@ def test_a_server_that_dies_between_the_commit_and_its_answer_has_answered(
     letter: bytes,
     db: Database,
 ) -> None:
-    """It is held up there by a broker that takes connections and says nothing."""
+    (tmp_path / WebStep.ACCEPTED).write_text(str(int(signal.SIGKILL)))
+    dying = environment | {"FAULTS_FOLDER": str(tmp_path)}
     headers = account.live | {"Content-Type": PDF, "Idempotency-Key": "k"}
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        broker = {"STAMPEDE_BROKER_URL": f"redis://127.0.0.1:{silent.getsockname()[1]}/0"}
-        with (
-            serving(environment | broker, free_port(), tmp_path / "web.log") as (address, process),
-            ThreadPoolExecutor(1) as pool,
-        ):
-            sent = pool.submit(
-                httpx.post, f"{address}/v1/jobs", content=letter, headers=headers, timeout=30
-            )
-            job_id = eventually(lambda: only_job(db, account))
-            os.killpg(process.pid, signal.SIGKILL)
-            with pytest.raises(httpx.TransportError):
-                sent.result()
+    with serving(dying, free_port(), tmp_path / "web.log", app="tests.faults.dying_web") as (at, _):
+        with pytest.raises(httpx.TransportError):
+            httpx.post(f"{at}/v1/jobs", content=letter, headers=headers, timeout=30)
+        job_id = only_job(db, account)
+    assert job_id is not None
     again = submit(client, account, letter, "k")
     assert again.status_code == 202
     assert again.headers["Idempotent-Replayed"] == "true"

@@ -112,7 +112,7 @@ def expire(db: Database, job_id: UUID, *, ended: str = "-1 second") -> None:
 def kill(db: Database, job_id: UUID, worker: str, kind: SetbackKind = SetbackKind.KILLED) -> bool:
     with db.transaction() as connection:
         return (
-            jobs.take_from(connection, job_id, worker=worker, setback=Setback(kind, "SIGKILL"))
+            jobs.take_from(connection, [job_id], worker=worker, setback=Setback(kind, "SIGKILL"))
             is not None
         )
 

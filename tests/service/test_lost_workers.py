@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from uuid import UUID
@@ -39,16 +40,16 @@ def celery(worker_settings: WorkerSettings) -> Celery:
     return app
 
 
-Start = Callable[..., None]
+Start = Callable[..., subprocess.Popen[bytes]]
 
 
 @pytest.fixture
 def start(environment: dict[str, str], tmp_path: Path) -> Iterator[Start]:
     """Start the deadly stamp worker; it is ended with the test."""
-    started = []
+    started: list[subprocess.Popen[bytes]] = []
 
-    def start(lease_seconds: int) -> None:
-        log = tmp_path / "deadly.log"
+    def start(lease_seconds: int) -> subprocess.Popen[bytes]:
+        log = tmp_path / f"deadly-{len(started)}.log"
         command = ["celery", "-A", "tests.service.deadly_stamps", "worker", "--loglevel", "INFO"]
         process = run(
             [*command, "-n", "deadly@test", "-c", "1", "-Q", LANE],
@@ -57,6 +58,7 @@ def start(environment: dict[str, str], tmp_path: Path) -> Iterator[Start]:
         )
         started.append(process)
         eventually(partial(ready, log), seconds=60)
+        return process
 
     yield start
     for process in started:
@@ -76,7 +78,7 @@ def submit(
 ) -> Submit:
     """Accept a letter that ends like this, and publish it to the deadly worker."""
 
-    def submit(last_line: bytes, job_id: UUID | None = None) -> UUID:
+    def submit(last_line: bytes, job_id: UUID | None = None, *, publish: bool = True) -> UUID:
         document = letter + last_line
         job = replace(
             new_job(account),
@@ -87,10 +89,26 @@ def submit(
         )
         store.put(documents.original_key(job.id), document)
         accept(db, job)
-        lanes.publish_stamp(celery, job.id, LANE)
+        if publish:
+            lanes.publish_stamp(celery, job.id, LANE)
         return job.id
 
     return submit
+
+
+Together = Callable[..., list[UUID]]
+
+
+@pytest.fixture
+def together(submit: Submit, celery: Celery) -> Together:
+    """Accept letters that end like these, and publish them in one message to the deadly worker."""
+
+    def together(*last_lines: bytes) -> list[UUID]:
+        ids = [submit(line, publish=False) for line in last_lines]
+        lanes.publish_stamps(celery, ids, LANE)
+        return ids
+
+    return together
 
 
 def in_state(db: Database, job_id: UUID, *states: State) -> JobRecord:
@@ -99,6 +117,11 @@ def in_state(db: Database, job_id: UUID, *states: State) -> JobRecord:
         return job if job.state in states and job.attempt else None
 
     return eventually(look, seconds=40)
+
+
+def end_of(job: JobRecord) -> datetime:
+    assert job.finished_at is not None
+    return job.finished_at
 
 
 def kinds(job: JobRecord) -> list[str]:
@@ -170,6 +193,77 @@ def test_a_document_that_keeps_a_processor_busy_until_the_time_is_up_fails_at_on
     assert kinds(job) == ["document"]
 
 
+def test_a_document_that_kills_costs_the_others_of_its_message_nothing(
+    start: Start, together: Together, db: Database, account: Account
+) -> None:
+    start(600)
+    first, deadly, *others = together(b"", b"%dies", b"", b"")
+    job = in_state(db, deadly, State.FAILED)
+    assert (job.problem_code, kinds(job)) == (
+        Code.DOCUMENT_UNPROCESSABLE,
+        ["killed", "killed"],
+    )
+    ended = [in_state(db, job_id, State.STAMPED) for job_id in (first, *others)]
+    assert [(each.attempt, each.lost_leases) for each in ended] == [(1, 0)] * 3
+    assert max(job, *ended, key=end_of).id == deadly, "none had to wait for it"
+    assert balance(db, account) == (97, 0, 3)
+    assert_clean(db)
+
+
+def test_a_document_that_hangs_costs_the_others_of_its_message_its_time_and_no_more(
+    start: Start, together: Together, db: Database
+) -> None:
+    start(LEASE_SECONDS)
+    first, hangs, last = together(b"", b"%hangs", b"")
+    for job_id in (first, last):
+        assert in_state(db, job_id, State.STAMPED).attempt == 1
+    assert kinds(shown(db, hangs)) == ["killed"]
+    job = in_state(db, hangs, State.FAILED)
+    assert (job.problem_code, kinds(job)) == (
+        Code.DOCUMENT_UNPROCESSABLE,
+        ["killed", "killed"],
+    )
+
+
+def test_the_time_limit_is_one_for_each_job_and_those_behind_are_put_back(
+    start: Start, together: Together, db: Database
+) -> None:
+    start(LEASE_SECONDS)
+    sleeps, *others = together(b"%sleeps", *[b"%takes a while"] * 14)
+    assert kinds(in_state(db, sleeps, State.QUEUED)) == ["passing"]
+    # More than the hard limit in all.
+    for job_id in others:
+        job = in_state(db, job_id, State.STAMPED)
+        assert (job.attempt, kinds(job)) == (1, [])
+
+
+def test_a_long_message_lets_others_have_their_turn(
+    start: Start, together: Together, submit: Submit, db: Database
+) -> None:
+    start(600)
+    ids = together(*[b"%takes a while"] * 8)
+    single = submit(b"")
+    ended = [in_state(db, job_id, State.STAMPED) for job_id in (*ids, single)]
+    assert {each.attempt for each in ended} == {1}
+    in_order = sorted(ended, key=end_of)
+    assert [each.id for each in in_order].index(single) < 4, "a turn is half a second"
+
+
+def test_a_worker_that_is_ended_finishes_its_job_and_puts_the_others_back(
+    start: Start, together: Together, db: Database, celery: Celery
+) -> None:
+    ended = start(600)
+    ids = together(*[b"%takes a while"] * 8)
+    in_state(db, ids[0], State.STAMPING, State.STAMPED)
+    ended.terminate()
+    assert ended.wait(20) == 0
+    states = [shown(db, job_id).state for job_id in ids]
+    assert set(states) <= {State.STAMPED, State.QUEUED}
+    assert states.count(State.QUEUED) > 4, "it does not finish its turn"
+    start(600)
+    assert {in_state(db, job_id, State.STAMPED).attempt for job_id in ids} == {1}
+
+
 def test_a_job_whose_message_was_revoked_is_stamped_all_the_same(
     start: Start, submit: Submit, db: Database, celery: Celery
 ) -> None:
@@ -186,7 +280,7 @@ def test_a_parent_that_cannot_reach_a_job_soon_leaves_it_to_the_lease(
     job_id = accept(db, new_job(account))
     take = (
         "import uuid; from billiard.exceptions import WorkerLostError; from workers import app;"
-        f" app.StampRequest.undertaker.take_from(uuid.UUID('{job_id}'), 'h', 1, WorkerLostError())"
+        f" app.StampRequest.undertaker.take_from([uuid.UUID('{job_id}')], 'h', 1, WorkerLostError())"
     )
     with db.transaction() as connection:
         assert jobs.claim(connection, job_id, lease_seconds=60, worker="h/1")

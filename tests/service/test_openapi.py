@@ -13,7 +13,11 @@ from schemathesis import checks
 
 from common import partners
 from common.database import Database
+from common.partners import Mode
 from common.problems import JOB_FAILURES, Code
+from common.vouchers import code as voucher_code
+from common.vouchers import issuing
+from common.vouchers.issuing import NewBatch
 from tests.stack import Account
 
 OPERATORS = ("/v1/top-ups", "/v1/adjustments")
@@ -66,7 +70,9 @@ def test_what_a_voucher_opens_and_what_it_does_not_is_described(
     for path, ways in description["paths"].items():
         for operation in ways.values():
             names = [name for way in operation.get("security", ()) for name in way]
-            opens = path.startswith(("/v1/jobs", "/v1/quota", "/v1/placements"))
+            opens = path.startswith(("/v1/jobs", "/v1/quota", "/v1/placements")) or (
+                path == "/v1/waiting-room"
+            )
             assert ("voucher" in names) == opens
             # Wherever a key is asked for, one of another kind opens nothing.
             assert ("403" in operation["responses"]) == bool(names)
@@ -117,6 +123,7 @@ def test_answers_have_the_shape_that_is_described(
     operator: dict[str, str],
     letter: bytes,
     description: dict[str, Any],
+    db: Database,
 ) -> None:
     def fits(name: str, value: Any) -> None:
         schema = {"$ref": f"#/components/schemas/{name}", "components": description["components"]}
@@ -143,6 +150,19 @@ def test_answers_have_the_shape_that_is_described(
     fits("PaceState", client.get("/v1/pace").json)
     fits("JsonWebKeySet", client.get("/.well-known/jwks.json").json)
     fits("SerialFacts", client.get(f"/v1/serials/{accepted['serial']}").json)
+    made_code = voucher_code.generate()
+    batch_of_vouchers = NewBatch(
+        reference=f"openapi {made_code}",
+        partner_id=account.partner_id,
+        mode=Mode.LIVE,
+        stamps=1,
+        expires_at=None,
+        by="tests",
+    )
+    with db.transaction() as connection:
+        issuing.issue(connection, batch_of_vouchers, [made_code])
+    holder = {"Authorization": f"Bearer {made_code}"}
+    fits("RoomPlace", client.post("/v1/waiting-room", headers=holder).json)
     fits("ProblemDocument", client.get("/v1/jobs/x", headers=account.live).json)
     hook = {"url": "https://93.184.216.34/hook"}
     made = client.post("/v1/webhook-endpoints", json=hook, headers=account.live).json

@@ -175,7 +175,7 @@ def lose_the_lease(connection: Connection, job_id: UUID) -> object:
 @step
 def lose_the_process(connection: Connection, job_id: UUID) -> object:
     killed = Setback(SetbackKind.KILLED, "signal 9")
-    return jobs.take_from(connection, job_id, worker="stamp@a/1", setback=killed)
+    return jobs.take_from(connection, [job_id], worker="stamp@a/1", setback=killed)
 
 
 @step
@@ -254,7 +254,9 @@ def test_every_way_in_which_a_job_changes_is_walked() -> None:
         "serve_waiting", "take_back", "take_from",
     }  # fmt: skip
     functions = {name for name in jobs.__all__ if name.islower()}
-    assert functions - changing == {"accept", "expired"}
+    assert functions - changing == {
+        "accept", "accept_alone", "accept_within", "expired", "finish_alone"
+    }  # fmt: skip
 
 
 def test_many_jobs_of_one_transaction_are_forgotten_at_once(
@@ -267,6 +269,19 @@ def test_many_jobs_of_one_transaction_are_forgotten_at_once(
         for job_id in ids:
             jobs.claim(connection, job_id, lease_seconds=60)
     assert [kept.look(job_id).picture for job_id in ids] == [None] * 3
+
+
+def test_a_finish_that_claims_the_next_job_is_seen_in_both(
+    db: Database, account: Account, kept: Snapshots
+) -> None:
+    first, second = (accept(db, new_job(account)) for _ in range(2))
+    made = claim(db, first)
+    assert made is not None
+    for job_id in (first, second):
+        leave(kept, db, job_id)
+    following = jobs.Next(job_id=second, lease_seconds=60, worker="stamp@a/1")
+    assert jobs.finish_alone(db, made, RESULT, following).claim is not None
+    assert [kept.look(job_id).picture for job_id in (first, second)] == [None] * 2
 
 
 def test_a_reader_that_read_before_a_change_leaves_nothing_after_it(
@@ -488,10 +503,10 @@ def test_who_has_the_newest_answer_gets_304_and_a_turn_later_a_new_one(
 ) -> None:
     lane = f"tests.{new_id()}"
     job_id = accept(db, new_job_in(account, lane, ticket=54_321))
-    valkey.hset(f"pace:{lane}", mapping={"accepted": 60_000, "served": 0, "interval_us": 3600})
+    valkey.hset(f"pace:{lane}", mapping={"accepted": 60_000, "served": 0})
     here = f"/v1/jobs/{job_id}"
     first = client.get(here, headers=account.live)
-    assert (first.json["position"], first.json["seconds_left"]) == (55_000, 200)
+    assert first.json["position"] == 55_000
     known = {**account.live, "If-None-Match": first.headers["ETag"]}
     valkey.hset(f"pace:{lane}", "served", 100)
     assert client.get(here, headers=known).status_code == 304

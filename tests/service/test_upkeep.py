@@ -26,7 +26,9 @@ from common.settings import WorkerSettings
 from tests.service.test_job_states import accept, claim, expire, give_back, new_job, shown
 from tests.stack import Account
 from web.app import create_app
-from workers.upkeep import INBOX_SECONDS, ROUND, Caretaker
+from workers import recounting
+from workers.relay import NEARLY_EMPTY, ROUND
+from workers.upkeep import INBOX_SECONDS, Caretaker
 
 LANE = "tests.upkeep"
 
@@ -65,6 +67,21 @@ def make_due(db: Database, job_id: UUID, lane: str = LANE) -> None:
             text("update jobs set publish_at = now(), lane = :lane where id = :id"),
             {"id": job_id, "lane": lane},
         )
+
+
+def set_ticket(db: Database, job_id: UUID, ticket: int | None) -> None:
+    with db.transaction() as connection:
+        connection.execute(
+            text("update jobs set ticket = :ticket where id = :id"),
+            {"ticket": ticket, "id": job_id},
+        )
+
+
+def sent_last(celery: Celery, lane: str, count: int) -> list[UUID]:
+    """The ids of the newest messages of a lane, in the order in which they were sent."""
+    with celery.connection_for_read() as connection:
+        messages = connection.default_channel.client.lrange(lane, 0, count - 1)
+    return [UUID(json.loads(message)["headers"]["id"]) for message in reversed(messages)]
 
 
 def test_uploads_that_a_crash_left_behind_are_removed_and_fresh_ones_stay(
@@ -111,6 +128,43 @@ def test_a_job_that_was_never_published_is_sent(
     assert queued_in_broker(celery, LANE) == before + 1
     caretaker.relay_jobs()
     assert queued_in_broker(celery, LANE) == before + 1, "the next look comes later"
+
+
+def test_in_a_long_lane_only_jobs_whose_turn_has_passed_are_sent_again(
+    caretaker: Caretaker, celery: Celery, lane_pace: Pace, db: Database, account: Account
+) -> None:
+    lane = f"tests.{new_id()}"
+    passed, next_in_line, last = (accept(db, new_job(account)) for _ in range(3))
+    for ticket, job_id in enumerate((passed, next_in_line, last), 7):
+        make_due(db, job_id, lane)
+        set_ticket(db, job_id, ticket)
+    lane_pace.recount(lane, queued=2, highest_ticket=9)
+    for _ in range(NEARLY_EMPTY):
+        lanes.publish_stamp(celery, new_id(), lane)
+    caretaker.relay_jobs()
+    assert sent_last(celery, lane, 1) == [passed]
+    assert queued_in_broker(celery, lane) == NEARLY_EMPTY + 1
+    with celery.connection_for_write() as connection:
+        connection.default_channel.client.delete(lane)
+    caretaker.relay_jobs()
+    assert sent_last(celery, lane, 2) == [next_in_line, last], "the broker has nothing of it"
+    assert queued_in_broker(celery, lane) == 2, "the next look at the first comes later"
+
+
+def test_a_job_that_came_while_nobody_could_give_it_a_place_gets_one_when_it_is_sent(
+    caretaker: Caretaker, celery: Celery, lane_pace: Pace, db: Database, account: Account
+) -> None:
+    lane = f"tests.{new_id()}"
+    without, behind = (accept(db, new_job(account)) for _ in range(2))
+    for job_id in (without, behind):
+        make_due(db, job_id, lane)
+        set_ticket(db, job_id, None)
+    caretaker.relay_jobs()
+    assert sent_last(celery, lane, 2) == [without, behind]
+    assert [shown(db, job_id).ticket for job_id in (without, behind)] == [1, 2]
+    numbers = lane_pace.lane(lane)
+    assert numbers is not None
+    assert numbers.waiting == 2
 
 
 def test_a_job_in_a_lane_that_is_no_more_keeps_no_other_from_its_turn(
@@ -243,6 +297,41 @@ def test_counters_that_were_lost_are_counted_anew(
     numbers = lane_pace.lane(lane)
     assert numbers is not None
     assert numbers.waiting == 0
+
+
+def test_a_long_lane_is_counted_only_when_its_counters_cannot_be_right(
+    caretaker: Caretaker,
+    lane_pace: Pace,
+    db: Database,
+    account: Account,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(recounting, "SHORT", 3)
+    lane = lanes.APPLICANT_LANE
+    ids = [accept(db, new_job(account, Mode.TEST)) for _ in range(8)]
+    with db.transaction() as connection:
+        connection.execute(
+            text(
+                "update jobs set lane = :lane, ticket = 1000 + place from unnest(:ids)"
+                " with ordinality as theirs (id, place) where jobs.id = theirs.id"
+            ),
+            {"lane": lane, "ids": ids},
+        )
+
+    def waiting_after(counters: int) -> int:
+        lane_pace.recount(lane, queued=counters, highest_ticket=1008)
+        caretaker.recount()
+        numbers = lane_pace.lane(lane)
+        assert numbers is not None
+        return numbers.waiting
+
+    assert waiting_after(7) == 7, "it may be so: nobody counts"
+    assert waiting_after(2) == 8
+    assert waiting_after(100) == 8
+    for job_id in ids:
+        with db.transaction() as connection:
+            assert jobs.cancel(connection, account_id=account.id(Mode.TEST), job_id=job_id)
+    caretaker.recount()
 
 
 def test_jobs_that_wait_for_serials_are_counted_in_no_lane(

@@ -364,7 +364,7 @@ def test_a_voucher_that_is_made_void_while_a_document_arrives_is_not_spent(
         records.void(connection, voucher.code, reason="stolen", by="tests")
         submitting = threading.Thread(target=lambda: answers.append(send(voucher.headers)))
         submitting.start()
-        wait_for_lock(db, submitting, "%vouchers v where account_id%")
+        wait_for_lock(db, submitting, "%accept_jobs(%")
     submitting.join()
     assert_problem(answers[0], 403, "voucher_void")
     assert left(client, voucher) == (0, 0, 0)

@@ -28,7 +28,7 @@ def help_of(*command: str) -> str:
 def test_every_example_has_a_line_of_its_own() -> None:
     lines = help_of().splitlines()
     examples = [line.strip() for line in lines if line.startswith("    stampede ")]
-    assert len(examples) == 8
+    assert len(examples) == 10
     assert 'stampede partner create "Portal A"' in examples
     assert not [line for line in lines if "\\b" in line]
 

@@ -6,36 +6,44 @@ from collections.abc import Callable
 
 import pytest
 
+from common.forecast import Forecast
 from common.pace import UNKNOWN, Entry, LanePace, Pace, Wait
 
 
+def straight(pace: float, *, stamping: float = 0.0) -> Forecast:
+    """A lane that keeps its pace."""
+    return Forecast((0.0,), (0.0,), pace, stamping)
+
+
 def test_the_next_in_line_has_position_one() -> None:
-    assert LanePace(10, 4, None, None).wait(5).position == 1
+    assert LanePace(10, 4).wait(5).position == 1
 
 
 def test_a_ticket_that_was_passed_over_is_next() -> None:
-    assert LanePace(10, 8, None, None).wait(5).position == 1
+    assert LanePace(10, 8).wait(5).position == 1
 
 
 def test_nothing_measured_means_no_time_is_told() -> None:
-    assert LanePace(10, 4, None, None).wait(10) == Wait(6, None)
+    assert LanePace(10, 4).wait(10) == Wait(6, None)
+    assert LanePace(10, 4).per_second is None
 
 
-def test_time_left_is_the_jobs_before_at_the_measured_interval_and_the_own_stamping() -> None:
-    pace = LanePace(accepted=101, served=0, interval_us=500_000, service_us=2_000_000)
+def test_time_left_is_the_jobs_before_at_the_forecast_pace_and_the_own_stamping() -> None:
+    pace = LanePace(accepted=101, served=0, forecast=straight(2.0, stamping=2.0))
     assert pace.wait(101) == Wait(101, 52)
+    assert pace.newcomer == Wait(102, 53)
 
 
-def test_without_a_backlog_ever_seen_the_stamping_time_stands_in_for_the_interval() -> None:
-    assert LanePace(11, 0, None, 1_000_000).wait(11) == Wait(11, 11)
+def test_a_lane_that_stands_still_is_not_told_in_years() -> None:
+    assert LanePace(10, 0, straight(1e-12)).wait(9) == Wait(9, 7 * 24 * 3600)
 
 
 def test_without_a_ticket_nothing_is_known() -> None:
-    assert LanePace(11, 0, 1, 1).wait(None) == UNKNOWN
+    assert LanePace(11, 0, straight(1.0)).wait(None) == UNKNOWN
 
 
 def test_waiting_is_never_negative() -> None:
-    assert LanePace(3, 5, None, None).waiting == 0
+    assert LanePace(3, 5).waiting == 0
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from collections import Counter
 import pytest
 
 from common import polls
+from common.forecast import Forecast
 from common.pace import HELD_UP, UNKNOWN, LanePace, Wait
 from common.polls import Rhythm
 
@@ -18,7 +19,8 @@ BUDGET = 500.0
 
 
 def lane(waiting: int, interval_us: int | None = HOURLY_US) -> LanePace:
-    return LanePace(waiting, 0, interval_us, None)
+    forecast = None if interval_us is None else Forecast((0.0,), (0.0,), 1e6 / interval_us, 0.0)
+    return LanePace(waiting, 0, forecast)
 
 
 def asked_together(rhythm: Rhythm, waiting: int, seconds_each: float) -> float:

@@ -6,7 +6,7 @@ from common import batches
 from common.batches import Batch
 from common.jobs import records
 from common.problems import DOCUMENT_PROBLEMS, Code
-from web import once
+from web import gate, once
 from web.answers import json_answer, page_answer, with_validator
 from web.api import queries, submitting_batches
 from web.api.batch_intake import BatchForm, read_batch
@@ -57,6 +57,7 @@ RETRY_AFTER = 5
         },
         problems=(
             *once.PROBLEMS,
+            *gate.PROBLEMS,
             Code.BAD_REQUEST,
             Code.QUOTA_TOO_SMALL,
             Code.BATCH_TOO_LARGE,
@@ -70,6 +71,7 @@ RETRY_AFTER = 5
 def create() -> Response:
     """Accept a batch of documents."""
     asking = caller()
+    gate.enter(asking, batch=True)
     batch = read_batch(parts().settings)
     keyed = once.keyed(asking.account_id, batch.fingerprint())
     answer, replay = submitting_batches.submit(asking, batch, keyed)

@@ -14,7 +14,7 @@ from typing import IO, Generic, Self, TypeVar
 from flask import request
 from pydantic import BaseModel, ValidationError
 from werkzeug.datastructures import FileStorage, MultiDict
-from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
 from common.problems import Code, ProblemError
 from web.answers import field_problem
@@ -179,6 +179,9 @@ def _trailer_names_encryption(document: bytes, start: int) -> bool:
 
 
 def _read_body(max_bytes: int) -> bytes:
+    length = request.content_length
+    if length is not None:
+        return _read_whole(length, max_bytes)
     # One byte more than is taken: a body without a declared length ends at the limit without a
     # word, and must not pass for one that is just as long.
     request.max_content_length = max_bytes + 1
@@ -188,6 +191,17 @@ def _read_body(max_bytes: int) -> bytes:
         raise _too_large(max_bytes) from error
     if len(document) > max_bytes:
         raise _too_large(max_bytes)
+    return document
+
+
+def _read_whole(length: int, max_bytes: int) -> bytes:
+    """Read a body of a declared length at once: in pieces it would be copied several times over."""
+    if length > max_bytes:
+        raise _too_large(max_bytes)
+    stream: IO[bytes] = request.environ["wsgi.input"]
+    document = stream.read(length)
+    if len(document) < length:
+        raise ClientDisconnected
     return document
 
 

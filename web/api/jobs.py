@@ -16,7 +16,7 @@ from common.jobs.records import JobRecord
 from common.pace import UNKNOWN
 from common.problems import JOB_FAILURES, Code, ProblemError
 from common.telemetry import about, logger
-from web import once, seeing
+from web import gate, once, seeing
 from web.answers import json_answer, page_answer, polled
 from web.api import intake, queries, submitting
 from web.api.fields import JobFields, Line
@@ -71,7 +71,10 @@ class JobQuery(PageQuery):
         "What only the reading of the document shows ends the job as `failed`, with a code of this "
         "list, and gives the quota back. A job that meets a fault of ours again and again is `parked`: "
         "nothing of it is lost, and an operator sends it back into its lane, or, when it cannot be "
-        "stamped at all, ends it as `failed` with `stamping_failed`, quota given back.",
+        "stamped at all, ends it as `failed` with `stamping_failed`, quota given back. While more waits "
+        "than can be stamped in good time, a partner is told by `intake_full` when to come back, and "
+        "for a voucher a place is kept: `waiting_room` has it as `place`, a `RoomPlace`. Neither is "
+        "said to a request whose Idempotency-Key has an answer already.",
         query=JobFields,
         body={MULTIPART: JobFields, PDF: None},
         files=(intake.DOCUMENT_PART,),
@@ -85,6 +88,8 @@ class JobQuery(PageQuery):
         },
         problems=(
             *once.PROBLEMS,
+            *gate.PROBLEMS,
+            Code.WAITING_ROOM,
             Code.BAD_REQUEST,
             Code.QUOTA_TOO_SMALL,
             Code.VOUCHER_EXPIRED,
@@ -102,9 +107,12 @@ class JobQuery(PageQuery):
 def create() -> Response:
     """Accept a document."""
     asking = caller(vouchers=True)
+    place = gate.enter(asking)
     submission = intake.read_submission(max_bytes=parts().settings.max_document_bytes)
     keyed = once.keyed(asking.account_id, submission.facts.fingerprint())
     answer, replay = submitting.submit(asking, submission, keyed)
+    if place is not None and not replay:
+        gate.note_job(place)
     return once.response(answer, replay=replay)
 
 

@@ -5,7 +5,7 @@ from typing import Literal
 from flask import Blueprint, Response
 from pydantic import AwareDatetime, BaseModel, Field
 
-from common import lanes, serials
+from common import serials
 from common.problems import Code, ProblemError
 from web.answers import json_answer, with_validator
 from web.api.representations import rfc3339
@@ -36,7 +36,13 @@ class LaneState(BaseModel):
 
     lane: str
     waiting: int
+    per_second: float | None = Field(
+        description="Jobs that leave the lane per second as long as some wait; null: not measured."
+    )
     seconds_left: int | None = Field(description="For a job that came now; null: not measured.")
+    oldest_seconds: float | None = Field(
+        description="How long the oldest job that waits has waited; 0: none waits; null: not known."
+    )
 
 
 class PaceState(BaseModel):
@@ -118,13 +124,21 @@ def serial_facts(serial: str) -> Response:
 )
 def pace() -> Response:
     """Return what waits in each lane, and for how long a newcomer would."""
-    states = []
-    for lane in lanes.STAMP_LANES:
-        numbers = parts().pace.lane(lane)
-        if numbers is None:
-            return json_answer({"known": False, "lanes": []})
-        newcomer = numbers.wait(numbers.accepted + 1)
-        states.append(
-            {"lane": lane, "waiting": numbers.waiting, "seconds_left": newcomer.seconds_left}
-        )
+    seen = parts().pace.lanes()
+    if seen is None:
+        return json_answer({"known": False, "lanes": []})
+    states = [
+        {
+            "lane": lane,
+            "waiting": numbers.waiting,
+            "per_second": _rounded(numbers.per_second),
+            "seconds_left": numbers.newcomer.seconds_left,
+            "oldest_seconds": _rounded(numbers.oldest_seconds),
+        }
+        for lane, numbers in seen.items()
+    ]
     return json_answer({"known": True, "lanes": states})
+
+
+def _rounded(figure: float | None) -> float | None:
+    return None if figure is None else round(figure, 2)

@@ -6,30 +6,28 @@ the same idempotency key and gets the answer that was kept (docs/durability.md h
 """
 
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from uuid import UUID
 
 import orjson
-from sqlalchemy import Connection
 
-from common import documents, jobs, lanes, ledger
+from common import documents, jobs, lanes
 from common.database import OutcomeUnknownError
 from common.idempotency import Answer, Keyed
 from common.identifiers import new_id
-from common.jobs import NewJob, State
+from common.jobs import Acceptance, Accepted, NewJob, State
 from common.jobs.records import JobRecord
 from common.pace import HELD_UP, Entry
 from common.partners import Caller
 from common.problems import Code, ProblemError
 from common.receipts import Arrival
 from common.telemetry import ACCEPTED, about, logger
-from common.vouchers import spending
 from common.vouchers.spending import Holder
 from web import once
 from web.api.intake import Facts, Submission
 from web.api.representations import job_json
-from web.callers import require_still_valid
 from web.parts import parts
 from web.seeing import shown
 
@@ -66,32 +64,38 @@ def _accept(
     shared.documents.put(stored, submission.document)
     entry = shared.pace.enter(_lanes(caller))
     job = new_job(caller, submission.facts, job_id, arrived_at, entry)
-    waiting: list[UUID] = []
     try:
-        answer, replay = once.do(keyed, partial(_commit, caller, job, entry, waiting))
+        accepted = jobs.accept_alone(
+            shared.database,
+            Acceptance(
+                jobs=[job],
+                publish_after_seconds=shared.settings.republish_seconds,
+                answering=partial(_answer, job, entry),
+                keyed=keyed,
+                voucher=isinstance(caller, Holder),
+                key_id=None if isinstance(caller, Holder) else caller.key_id,
+            ),
+            supply=shared.supply,
+        )
     except OutcomeUnknownError as error:
         log.error("outcome unknown", error=str(error.__cause__).partition("\n")[0])
         raise unknown("job", "/v1/jobs", job_id, keyed) from error
     except Exception:
         _undo(stored, entry)
         raise
-    if replay:
+    if accepted.replay:
         _undo(stored, entry)
-        return answer, True
-    if waiting:
+        return accepted.answer, True
+    _count(caller, entry)
+    if all(accepted.serials):
+        # Whatever goes wrong with the broker now, the relay publishes it later.
+        shared.publisher.publish(entry.lane, [job_id])
+        log.info("accepted", lane=entry.lane, bytes=len(submission.document), mode=caller.mode)
+    else:
         # It is in no lane yet: upkeep sends it there when it has its serials.
         shared.pace.withdraw(entry.lane)
-        _count(caller, entry)
         log.warning("accepted, and waits for serials", mode=caller.mode)
-        return answer, False
-    # The job is accepted: whatever goes wrong with the broker now, the relay publishes it later.
-    try:
-        lanes.publish_stamp(shared.celery, job_id, entry.lane)
-    except Exception as error:
-        log.warning("not published; the relay will", lane=entry.lane, error=str(error))
-    _count(caller, entry)
-    log.info("accepted", lane=entry.lane, bytes=len(submission.document), mode=caller.mode)
-    return answer, False
+    return _told(accepted), False
 
 
 def _count(caller: Caller, entry: Entry) -> None:
@@ -100,43 +104,27 @@ def _count(caller: Caller, entry: Entry) -> None:
         ACCEPTED.labels(caller.mode, entry.lane).inc()
 
 
-def _commit(
-    caller: Caller, job: NewJob, entry: Entry, waiting: list[UUID], connection: Connection
-) -> Answer:
-    """Do all that the acceptance is, in the caller's transaction.
-
-    Args:
-        waiting: takes the job's id when it waits for serials.
-    """
-    if isinstance(caller, Holder):
-        spending.require_spendable_until_commit(connection, caller)
-    require_still_valid(connection, caller)
-    (serials,) = jobs.accept(
-        connection,
-        [job],
-        publish_after_seconds=parts().settings.republish_seconds,
-        supply=parts().supply,
-    )
-    wait = shown(entry.wait)
-    if not serials:
-        wait = HELD_UP
-        waiting.append(job.id)
+def _answer(job: NewJob, entry: Entry, serials: list[list[str]]) -> Answer:
+    """Return what is answered, and kept for the idempotency key."""
+    (own,) = serials
+    wait = shown(entry.wait) if own else HELD_UP
     return Answer(
         202,
         {
             "Location": f"/v1/jobs/{job.id}",
             "Retry-After": str(parts().polling.retry_after(wait, job.lane)),
-        }
-        | _stamps_left(connection, caller),
-        orjson.dumps(job_json(as_accepted(job, serials), wait) | {"receipt": job.receipt}),
+        },
+        orjson.dumps(job_json(as_accepted(job, own), wait) | {"receipt": job.receipt}),
     )
 
 
-def _stamps_left(connection: Connection, caller: Caller) -> dict[str, str]:
-    """Return the header that tells the holder of a voucher what is left on it now."""
-    if not isinstance(caller, Holder):
-        return {}
-    return {"Stamps-Left": str(ledger.balance(connection, caller.account_id).available)}
+def _told(accepted: Accepted) -> Answer:
+    """Return the answer with the header that tells the holder of a voucher what is left on it now."""
+    answer = accepted.answer
+    if accepted.stamps_left is None:
+        return answer
+    left = {"Stamps-Left": str(accepted.stamps_left)}
+    return replace(answer, headers={**answer.headers, **left})
 
 
 def _lanes(caller: Caller) -> tuple[str, ...]:
@@ -149,7 +137,7 @@ def _lanes(caller: Caller) -> tuple[str, ...]:
 def _undo(stored: str, entry: Entry) -> None:
     """Remove what a refused submission left behind; only after a certain rollback."""
     with suppress(Exception):
-        parts().documents.delete(stored)
+        parts().documents.delete_stored(stored)
     parts().pace.withdraw(entry.lane)
 
 

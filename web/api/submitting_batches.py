@@ -17,7 +17,7 @@ from common import batches, documents, jobs, lanes
 from common.database import OutcomeUnknownError
 from common.idempotency import Answer, Keyed
 from common.identifiers import new_id
-from common.jobs import NewJob
+from common.jobs import Acceptance, NewJob
 from common.pace import HELD_UP, Entry
 from common.partners import Caller
 from common.telemetry import ACCEPTED, about, logger
@@ -25,7 +25,6 @@ from web import once
 from web.api.batch_intake import BatchSubmission, Item
 from web.api.representations import batch_json, job_json
 from web.api.submitting import as_accepted, new_job, unknown
-from web.callers import require_still_valid
 from web.parts import parts
 from web.seeing import shown
 
@@ -64,9 +63,9 @@ def _accept(
         for item, job_id, entry in zip(batch.items, job_ids, entries, strict=True)
     ]
     waiting: set[UUID] = set()
-    commit = partial(_commit, caller, batch, batch_id, arrived_at, wanted, entries, waiting)
+    commit = partial(_commit, caller, batch, batch_id, arrived_at, wanted, entries, keyed, waiting)
     try:
-        answer, replay = once.do(keyed, commit)
+        answer, replay = once.do_keeping(keyed, commit)
     except OutcomeUnknownError as error:
         # They may be accepted: the documents stay where they are.
         log.error("outcome unknown", error=str(error.__cause__).partition("\n")[0])
@@ -77,7 +76,10 @@ def _accept(
     if replay:
         _undo(job_ids, entries)
         return answer, True
-    _publish([job_id for job_id in job_ids if job_id not in waiting])
+    # Those that the broker does not take, the relay sends later.
+    shared.publisher.publish(
+        lanes.BULK_LANE, [job_id for job_id in job_ids if job_id not in waiting]
+    )
     if waiting:
         # They are in no lane yet: upkeep sends them there when they have their serials.
         _withdraw(entries[: len(waiting)])
@@ -106,6 +108,7 @@ def _commit(
     arrived_at: datetime,
     wanted: Sequence[NewJob],
     entries: Sequence[Entry],
+    keyed: Keyed | None,
     waiting: set[UUID],
     connection: Connection,
 ) -> Answer:
@@ -114,7 +117,6 @@ def _commit(
     Args:
         waiting: takes the ids of jobs that wait for serials.
     """
-    require_still_valid(connection, caller)
     made = batches.create(
         connection,
         caller,
@@ -123,38 +125,35 @@ def _commit(
         external_reference=batch.external_reference,
         accepted_at=arrived_at,
     )
-    serials = jobs.accept(
+
+    def answering(serials: list[list[str]]) -> Answer:
+        waits = [shown(e.wait) if own else HELD_UP for own, e in zip(serials, entries, strict=True)]
+        members = [
+            job_json(as_accepted(job, own), wait) | {"receipt": job.receipt}
+            for job, own, wait in zip(wanted, serials, waits, strict=True)
+        ]
+        return Answer(
+            202,
+            {
+                "Location": f"/v1/batches/{batch_id}",
+                "Retry-After": str(parts().polling.retry_after(waits[-1], lanes.BULK_LANE)),
+            },
+            orjson.dumps(batch_json(made) | {"jobs": members}),
+        )
+
+    accepted = jobs.accept_within(
         connection,
-        wanted,
-        publish_after_seconds=parts().settings.republish_seconds,
+        Acceptance(
+            jobs=wanted,
+            publish_after_seconds=parts().settings.republish_seconds,
+            answering=answering,
+            keyed=keyed,
+            key_id=caller.key_id,
+        ),
         supply=parts().supply,
     )
-    waiting.update(job.id for job, own in zip(wanted, serials, strict=True) if not own)
-    waits = [
-        shown(entry.wait) if own else HELD_UP for own, entry in zip(serials, entries, strict=True)
-    ]
-    accepted = [
-        job_json(as_accepted(job, own), wait) | {"receipt": job.receipt}
-        for job, own, wait in zip(wanted, serials, waits, strict=True)
-    ]
-    return Answer(
-        202,
-        {
-            "Location": f"/v1/batches/{batch_id}",
-            "Retry-After": str(parts().polling.retry_after(waits[-1], lanes.BULK_LANE)),
-        },
-        orjson.dumps(batch_json(made) | {"jobs": accepted}),
-    )
-
-
-def _publish(job_ids: Sequence[UUID]) -> None:
-    """Send the jobs to their lane; those that the broker does not take, the relay sends later."""
-    try:
-        for job_id in job_ids:
-            lanes.publish_stamp(parts().celery, job_id, lanes.BULK_LANE)
-    except Exception as error:
-        # The first that it does not take ends this: a client waits, and each try may take seconds.
-        log.warning("not all published; the relay will", lane=lanes.BULK_LANE, error=str(error))
+    waiting.update(job.id for job, own in zip(wanted, accepted.serials, strict=True) if not own)
+    return accepted.answer
 
 
 def _undo(job_ids: Sequence[UUID], entries: Sequence[Entry]) -> None:
@@ -172,4 +171,4 @@ def _withdraw(entries: Sequence[Entry]) -> None:
 def _remove(job_ids: Sequence[UUID]) -> None:
     for job_id in job_ids:
         with suppress(Exception):
-            parts().documents.delete(documents.original_key(job_id))
+            parts().documents.delete_stored(documents.original_key(job_id))

@@ -3,6 +3,8 @@
 home.py           what this is, the API's description, the catalogue of problems
 status.py         one job, behind a link that nobody can guess
 fragments.py      the moving part of that page, rendered once for all jobs that look alike
+room.py           one place in the waiting room, behind such a link too
+intake.py         how the intake stands: open, slowed or closed, and how long it takes
 progress.py       what a job's state means to the person who waits
 verification.py   one serial, one scanned code, one file: what is true of it
 language.py       which language, and how times, waits and numbers are said
@@ -17,7 +19,7 @@ from flask_babel import Babel
 from common.problems import Code, ProblemError
 from common.telemetry import REFUSED
 from web.answers import language_of
-from web.pages import assets, home, language, status, verification
+from web.pages import assets, home, language, room, status, verification
 
 CONTENT_SECURITY_POLICY = "; ".join(
     (
@@ -51,7 +53,13 @@ def register(app: Flask) -> None:
         default_locale="id",
         default_translation_directories=str(Path(__file__).parent / "translations"),
     )
-    for blueprint in (assets.blueprint, home.blueprint, status.blueprint, verification.blueprint):
+    for blueprint in (
+        assets.blueprint,
+        home.blueprint,
+        room.blueprint,
+        status.blueprint,
+        verification.blueprint,
+    ):
         app.register_blueprint(blueprint)
     app.context_processor(language.helpers)
     app.context_processor(lambda: {"asset": assets.address})

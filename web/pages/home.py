@@ -7,6 +7,7 @@ from markupsafe import Markup, escape
 
 from common.problems import PROBLEMS
 from web import openapi
+from web.pages.intake import intake
 from web.parts import parts
 
 blueprint = Blueprint("home", __name__, template_folder="templates")
@@ -14,8 +15,8 @@ blueprint = Blueprint("home", __name__, template_folder="templates")
 
 @blueprint.get("/")
 def index() -> str:
-    """Say what this is."""
-    return render_template("home.html")
+    """Say what this is, and how the intake stands."""
+    return render_template("home.html", intake=intake())
 
 
 @blueprint.get("/problems")
