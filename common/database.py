@@ -36,8 +36,12 @@ from sqlalchemy.exc import (
     SQLAlchemyError,
 )
 
+from common import aftermath
+from common.aftermath import Changes
 from common.breaker import Breaker, Pauses
+from common.forgetting import Forgetting
 from common.settings import Settings
+from common.wire import Wire
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 T = TypeVar("T")
@@ -118,14 +122,23 @@ class Database:
     from survives a crash of the server.
     """
 
-    def __init__(self, database_url: str, *, pool_size: int = 8, patience: Patience = WORK) -> None:
+    def __init__(
+        self,
+        database_url: str,
+        *,
+        pool_size: int = 8,
+        patience: Patience = WORK,
+        forgetting: Forgetting | None = None,
+    ) -> None:
         """Prepare the pool; connects at the first use.
 
         Args:
             database_url: a libpq URL, `postgresql://user:password@host:port/name`.
             pool_size: connections this process may hold at the most.
             patience: how long to wait for the server.
+            forgetting: hears of what was changed that Valkey remembers.
         """
+        self._forgetting = forgetting
         self._breaker = Breaker(
             time.monotonic,
             Pauses(
@@ -186,29 +199,48 @@ class Database:
             OutcomeUnknownError: the connection broke during the commit.
             sqlalchemy.exc.SQLAlchemyError: anything else; the transaction is certainly rolled back.
         """
-        with self._connection() as connection:
-            begun = connection.begin()
-            try:
-                yield connection
-            except BaseException:
-                # On a broken connection it cannot be said, and need not: the server never got a commit.
-                with suppress(DBAPIError):
-                    begun.rollback()
-                raise
-            _commit(begun)
+        changes = Changes()
+        try:
+            with self._connection() as connection:
+                begun = connection.begin()
+                try:
+                    yield connection
+                except BaseException:
+                    # On a broken connection it cannot be said, and need not: the server never got a commit.
+                    with suppress(DBAPIError):
+                        begun.rollback()
+                    raise
+                finally:
+                    changes = aftermath.take(connection)
+                _commit(begun)
+        finally:
+            self._forget(changes)
 
-    def call(self, statement: LiteralString, parameters: Sequence[object]) -> tuple[Any, ...]:
+    def call(
+        self,
+        statement: LiteralString,
+        parameters: Sequence[object],
+        *,
+        changes: Changes | None = None,
+    ) -> tuple[Any, ...]:
         """Run one statement that is a transaction by itself, in one round trip; returns its only row.
 
         Args:
             statement: as psycopg takes it, with `%s` for each parameter.
             parameters: what stands for these.
+            changes: what it may change that Valkey remembers.
 
         Raises:
             DatabaseAwayError: nothing was asked, because a moment ago there was no answer.
             OutcomeUnknownError: the connection broke before the answer came.
             sqlalchemy.exc.DBAPIError: the server refused; nothing was changed.
         """
+        try:
+            return self._call(statement, parameters)
+        finally:
+            self._forget(changes)
+
+    def _call(self, statement: LiteralString, parameters: Sequence[object]) -> tuple[Any, ...]:
         with self._connection() as connection:
             driver = connection.connection.driver_connection
             assert isinstance(driver, psycopg.Connection)
@@ -251,6 +283,13 @@ class Database:
     def close(self) -> None:
         """Give the connections back to the server."""
         self.engine.dispose()
+        if self._forgetting is not None:
+            self._forgetting.close()
+
+    def _forget(self, changes: Changes | None) -> None:
+        """Tell what is no longer what Valkey remembers; also when nobody knows how it ended."""
+        if changes and self._forgetting is not None:
+            self._forgetting.forget(changes)
 
     def _try(self, connection: Any, *, idle_seconds: float) -> None:
         """See that a connection which waited in the pool is alive; the pool replaces one that is not.
@@ -344,9 +383,27 @@ def _commit(begun: RootTransaction) -> None:
         raise OutcomeUnknownError from error
 
 
-def connect(settings: Settings, *, patience: Patience = WORK) -> Database:
-    """Return the database that the settings name."""
-    return Database(settings.database_url, pool_size=settings.database_pool_size, patience=patience)
+def connect(
+    settings: Settings,
+    *,
+    patience: Patience = WORK,
+    pool_size: int | None = None,
+    wire: Wire | None = None,
+) -> Database:
+    """Return the database that the settings name.
+
+    Args:
+        settings: name it, and Valkey.
+        patience: how long to wait for the server.
+        pool_size: another one than the settings say.
+        wire: the process's way to Valkey, where it has one.
+    """
+    return Database(
+        settings.database_url,
+        pool_size=pool_size or settings.database_pool_size,
+        patience=patience,
+        forgetting=Forgetting(settings, wire),
+    )
 
 
 def migrate(database_url: str) -> None:

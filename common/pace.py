@@ -1,4 +1,4 @@
-"""The truth about waiting: position, time left, and when to ask again.
+"""The truth about waiting: position and time left. When to ask again follows in polls.py.
 
 Valkey counts a few numbers a lane (`counting.py`), `forecast.py` makes a forecast of them, and here a
 ticket is looked up on it. All of it takes constant time, however many jobs wait.
@@ -40,13 +40,6 @@ class Wait:
     seconds_left: int | None
     # When to ask again where no time can be told, in seconds.
     ask_again: int = 2
-
-    @property
-    def retry_after(self) -> int:
-        """Return after how many seconds to ask again: a quarter of the wait, 1 to 30."""
-        if self.seconds_left is None:
-            return self.ask_again
-        return max(1, min(30, math.ceil(self.seconds_left / 4)))
 
 
 UNKNOWN = Wait(None, None)
@@ -147,9 +140,11 @@ class Entry:
 
 # In no lane now, and nothing is measured that could tell when it will be.
 HELD_UP = Wait(None, None, ask_again=30)
-_KNOWN = "pace:known"
-_CREW = "pace:crew"
-_HANDS = "pace:hands"
+# The names of the lanes' counters begin with it.
+LANE_PREFIX = "pace:"
+_KNOWN = f"{LANE_PREFIX}known"
+_CREW = f"{LANE_PREFIX}crew"
+_HANDS = f"{LANE_PREFIX}hands"
 # Away, still loading, out of memory, a replica: whatever it says, the counters can wait.
 _UNREACHABLE = redis.RedisError
 # Whoever accepts a document waits for a silent Valkey once in a while, not each time.
@@ -226,10 +221,12 @@ class Pace:
         if ticket is None:
             return UNKNOWN
         served = self._ask(lambda: self._client.hget(_key(lane), "served"))
+        return self.wait_behind(lane, ticket, served=int(served or 0))
+
+    def wait_behind(self, lane: str, ticket: int, *, served: int) -> Wait:
+        """Return what `wait` does, where it is known already how many the lane has served."""
         seen = self._of_late(lane)
-        if seen is None:
-            return UNKNOWN
-        return replace(seen, served=int(served or 0)).wait(ticket)
+        return UNKNOWN if seen is None else replace(seen, served=served).wait(ticket)
 
     def recount(
         self,
@@ -270,14 +267,6 @@ class Pace:
     def answers(self) -> bool:
         """Say whether Valkey answers now."""
         return bool(self._ask(self._client.ping))
-
-    def _numbers(self, lane: str) -> tuple[float, Mapping[str, str]]:
-        """Return Valkey's time in seconds, and what it holds of a lane."""
-        with self._client.pipeline(transaction=False) as both:
-            both.time()
-            both.hgetall(_key(lane))
-            (seconds, microseconds), numbers = both.execute()
-        return seconds + microseconds / 1_000_000, numbers
 
     def _enter(self, lanes: tuple[str, ...], count: int) -> list[Entry]:
         answer = self._ask(
@@ -326,7 +315,7 @@ def connect(settings: Settings) -> Pace:
 
 
 def _key(lane: str) -> str:
-    return f"pace:{lane}"
+    return f"{LANE_PREFIX}{lane}"
 
 
 def _with(lane: str) -> tuple[str, ...]:

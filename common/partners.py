@@ -5,6 +5,7 @@ service: it tops up quota, and submits nothing.
 """
 
 import hashlib
+import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,13 +15,14 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-from common import accounts, ledger
+from common import accounts, aftermath, ledger
 from common.accounts import Kind
 from common.identifiers import new_id
 from common.problems import Code, ProblemError
 
 # Stamps that a test account is given at its creation.
 SPECIMENS = 1_000_000_000
+_FORM_OF_KEY = re.compile(r"sk_(test|live|ops)_[A-Za-z0-9_-]{43}")
 
 
 class Mode(StrEnum):
@@ -203,6 +205,22 @@ def revoke_key(connection: Connection, key_id: UUID) -> None:
     )
     if touched.rowcount == 0:
         raise UnknownKeyError(str(key_id))
+    aftermath.callers_changed(connection)
+
+
+def may_be_key(secret: str) -> bool:
+    """Say whether a secret has the form of a key; nobody is asked about one that has not."""
+    return _FORM_OF_KEY.fullmatch(secret) is not None
+
+
+def is_revoked(connection: Connection, key_id: UUID) -> bool:
+    """Say whether a key is revoked now, or gone."""
+    return (
+        connection.execute(
+            text("select 1 from api_keys where id = :id and revoked_at is null"), {"id": key_id}
+        ).one_or_none()
+        is None
+    )
 
 
 def authenticate(connection: Connection, secret: str) -> Caller | Operator:

@@ -211,6 +211,12 @@ class WebSettings(Settings):
         description="Pace up to which a partner's documents go to its own lanes, in documents a minute; at"
         " a higher one they go to the lane for bulk. It may have a number of its own.",
     )
+    polls_per_second: float = Field(
+        500.0,
+        gt=0,
+        description="Looks at waiting jobs that all clients together are asked to keep to, by Retry-After"
+        " (docs/waiting.md).",
+    )
     trusted_proxies: int = Field(
         0,
         ge=0,

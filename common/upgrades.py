@@ -11,7 +11,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-from common import events, serials
+from common import aftermath, events, serials
 from common.events import EventType, Happened
 from common.jobs import Changed, State
 from common.levels import Level
@@ -79,6 +79,7 @@ def upgraded(
     ).one_or_none()
     if row is None:
         return None
+    aftermath.jobs_changed(connection, [of.job_id])
     data = {
         "state": State.STAMPED,
         "mode": row.mode,

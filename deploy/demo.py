@@ -113,12 +113,12 @@ def _follow(
     deadline = time.monotonic() + WAIT_SECONDS
     told = "queued"
     while time.monotonic() < deadline:
-        seen: dict[str, Any] = client.get(job["links"]["self"]).json()
+        answer = client.get(job["links"]["self"])
+        seen: dict[str, Any] = answer.json()
         if seen["state"] != told:
             told = seen["state"]
             say(f"{told:<10} after {seen['attempts']} attempt(s)")
         if told in FINAL:
             return seen
-        # Sooner than a partner should ask: somebody is looking at the screen.
-        time.sleep(0.1)
+        time.sleep(float(answer.headers["Retry-After"]))
     raise DemoError(f"the job is still {told} after {WAIT_SECONDS} s; are the workers running?")

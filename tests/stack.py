@@ -164,10 +164,16 @@ def client(app: Flask) -> FlaskClient:
 
 
 @pytest.fixture
-def make_account(db: Database) -> Callable[..., Account]:
+def make_account(db: Database, make_account_in: Callable[..., Account]) -> Callable[..., Account]:
     """Make partners; each has a test key, a live key and some live quota."""
+    return partial(make_account_in, db)
 
-    def make(*, quota: int = 100) -> Account:
+
+@pytest.fixture(scope="session")
+def make_account_in() -> Callable[..., Account]:
+    """Make partners in a database of one's own."""
+
+    def make(db: Database, *, quota: int = 100) -> Account:
         with db.transaction() as connection:
             partner = partners.create(connection, name=f"partner {new_id()}")
             test = partners.issue_key(

@@ -1,7 +1,7 @@
 """How answers look: JSON bodies, problem documents (RFC 9457), validators and conditional answers."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -14,6 +14,8 @@ from web.parts import parts
 
 JSON = "application/json"
 PROBLEM_JSON = "application/problem+json"
+# Nobody but the caller may keep it, and not without asking.
+PRIVATE = "private, no-cache"
 
 
 def json_answer(
@@ -23,7 +25,7 @@ def json_answer(
     return Response(
         orjson.dumps(value),
         status,
-        {"Cache-Control": "private, no-cache"} | dict(headers or {}),
+        {"Cache-Control": PRIVATE} | dict(headers or {}),
         content_type=JSON,
     )
 
@@ -37,6 +39,24 @@ def with_validator(response: Response) -> Response:
     """Give a response its ETag, and turn it into a 304 when the client has it already."""
     response.set_etag(hashlib.sha256(response.get_data()).hexdigest()[:32])
     response.make_conditional(request)
+    return response
+
+
+def polled(validator: str, retry_after: int | None, render: Callable[[], Response]) -> Response:
+    """Answer somebody who asks again and again; renders nothing for who has it already.
+
+    Args:
+        validator: changes with anything that is shown.
+        retry_after: seconds until the next time; None: there is none.
+        render: makes the answer.
+    """
+    if request.if_none_match.contains(validator):
+        response = Response(status=304, headers={"Cache-Control": PRIVATE})
+    else:
+        response = render()
+    response.set_etag(validator)
+    if retry_after is not None:
+        response.headers["Retry-After"] = str(retry_after)
     return response
 
 

@@ -9,7 +9,16 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from common import allowances, database, documents, lanes, pace, rates
+from common import (
+    allowances,
+    database,
+    documents,
+    known_callers,
+    lanes,
+    pace,
+    rates,
+    snapshots,
+)
 from common.codes import PublishedKeys
 from common.database import EDGE, OutcomeUnknownError
 from common.documents import StoreAwayError
@@ -21,6 +30,7 @@ from common.replies import Asker
 from common.room import board
 from common.settings import WebSettings
 from common.telemetry import configure_logs, logger
+from common.wire import Wire
 from web import health, openapi, pages, shedding
 from web.answers import problem_answer
 from web.api import (
@@ -34,8 +44,11 @@ from web.api import (
     waiting_room,
     webhook_endpoints,
 )
-from web.parts import Parts
+from web.callers import CHALLENGE
+from web.parts import Parts, parts
+from web.polling import Polling
 from web.publishing import Publisher
+from web.quick import QuickLooks
 
 log = logger(__name__)
 
@@ -67,7 +80,8 @@ def create_app(settings: WebSettings | None = None) -> Flask:
     app.wsgi_app = shedding.Shedding(app.wsgi_app, settings)  # type: ignore[method-assign]
     app.before_request(shedding.refuse_page)
     store, celery = documents.connect(settings), lanes.make_celery(settings)
-    opened, paces = database.connect(settings, patience=EDGE), pace.connect(settings)
+    wire, paces = Wire(settings.broker_url), pace.connect(settings)
+    opened = database.connect(settings, patience=EDGE, wire=wire)
     limits, room = rates.connect(settings), board.connect(settings)
     with app.app_context():
         Parts(
@@ -91,6 +105,9 @@ def create_app(settings: WebSettings | None = None) -> Flask:
             ),
             room=room,
             place_links=PlaceLinks(settings),
+            known=known_callers.connect(settings, wire),
+            snapshots=snapshots.connect(settings, wire),
+            polling=Polling(paces, budget=settings.polls_per_second),
         ).install()
     for blueprint in (
         jobs.blueprint,
@@ -113,6 +130,8 @@ def create_app(settings: WebSettings | None = None) -> Flask:
     app.register_error_handler(DBAPIError, _database_error)
     app.register_error_handler(OutcomeUnknownError, _outcome_unknown)
     app.register_error_handler(Exception, _own_fault)
+    with app.app_context():
+        app.wsgi_app = QuickLooks(app.wsgi_app, parts())  # type: ignore[method-assign]
     description = openapi.document(app, settings.public_url)
     app.add_url_rule("/openapi.json", "openapi", lambda: jsonify(description))
     return app
@@ -120,6 +139,8 @@ def create_app(settings: WebSettings | None = None) -> Flask:
 
 def _answer_problem(error: ProblemError) -> Response:
     """Answer a program with a problem document and a person with a page."""
+    if error.problem.status == 401:
+        error.headers.update(CHALLENGE)
     if error.problem.status == 503:
         # Not all at the same moment.
         error.headers.setdefault("Retry-After", str(random.randint(3, 8)))

@@ -1,8 +1,12 @@
 """Who is asking: the API key, or the voucher code, in the Authorization header."""
 
+from collections.abc import Callable
+
 from flask import request
+from sqlalchemy import Connection
 
 from common import partners
+from common.known_callers import Known, Memory
 from common.partners import Caller, Operator
 from common.problems import Code, ProblemError
 from common.vouchers import code, spending
@@ -10,14 +14,18 @@ from common.vouchers.spending import Holder
 from web import limits
 from web.parts import parts
 
-_CHALLENGE = {"WWW-Authenticate": 'Bearer realm="stampede"'}
+CHALLENGE = {"WWW-Authenticate": 'Bearer realm="stampede"'}
 
 
-def caller(*, vouchers: bool = False) -> Caller:
+Recall = Callable[[str], Memory]
+
+
+def caller(*, vouchers: bool = False, recall: Recall | None = None) -> Caller:
     """Return which partner the request's key belongs to; reads nothing of the body.
 
     Args:
         vouchers: a voucher's code is taken as well. Its form tells it from a key.
+        recall: returns what is remembered of a secret, where that is asked for with other things.
 
     Raises:
         ProblemError: `key_missing`, `key_invalid`, `key_revoked`; `forbidden` for an operator's key;
@@ -27,8 +35,8 @@ def caller(*, vouchers: bool = False) -> Caller:
     if code.is_meant_as_code(secret):
         if not vouchers:
             raise ProblemError(Code.FORBIDDEN, "a voucher opens jobs, previews and its own quota")
-        return _holder(secret)
-    known = _known(secret)
+        return _holder(secret, recall)
+    known = _known(secret, recall)
     if isinstance(known, Operator):
         raise ProblemError(Code.FORBIDDEN, "this address takes a partner's key")
     return known
@@ -45,33 +53,73 @@ def operator() -> Operator:
     known = None if code.is_meant_as_code(secret) else _known(secret)
     if not isinstance(known, Operator):
         raise ProblemError(Code.FORBIDDEN, "this address takes an operator's key")
+    with parts().database.reading() as connection:
+        revoked = partners.is_revoked(connection, known.key_id)
+    if revoked:
+        # It moves money, and seldom: it is worth looking.
+        raise ProblemError(Code.KEY_REVOKED)
     return known
 
 
+def bearer(header: str) -> str:
+    """Return the secret that an Authorization header carries; empty when it carries none."""
+    scheme, _, secret = header.partition(" ")
+    return secret.strip() if scheme.lower() == "bearer" else ""
+
+
 def _secret() -> str:
-    scheme, _, secret = request.headers.get("Authorization", "").partition(" ")
-    secret = secret.strip()
-    if scheme.lower() != "bearer" or not secret:
-        raise ProblemError(Code.KEY_MISSING, headers=_CHALLENGE)
+    secret = bearer(request.headers.get("Authorization", ""))
+    if not secret:
+        raise ProblemError(Code.KEY_MISSING)
     return secret
 
 
-def _known(secret: str) -> Caller | Operator:
-    try:
-        with parts().database.reading() as connection:
-            return partners.authenticate(connection, secret)
-    except ProblemError as error:
-        error.headers.update(_CHALLENGE)
-        raise
+def require_still_valid(connection: Connection, asking: Caller) -> None:
+    """See in the transaction of a change that the key is not revoked; a voucher is looked at by itself.
+
+    Who somebody is may be remembered from half a minute ago; what is accepted goes by what is true now.
+
+    Raises:
+        ProblemError: `key_revoked`.
+    """
+    if isinstance(asking, Holder) or not partners.is_revoked(connection, asking.key_id):
+        return
+    parts().known.forget_all()
+    raise ProblemError(Code.KEY_REVOKED)
 
 
-def _holder(typed: str) -> Holder:
+def _known(secret: str, recall: Recall | None = None) -> Caller | Operator:
+    """Return whom a key belongs to, from memory or from the database."""
+    if not partners.may_be_key(secret):
+        raise ProblemError(Code.KEY_INVALID)
+    known = _recalled_or_asked(secret, partners.authenticate, recall)
+    if isinstance(known, Code):
+        raise ProblemError(known)
+    return known
+
+
+def _holder(typed: str, recall: Recall | None) -> Holder:
     """Return who holds the voucher of this code; asks nothing of the database for a guesser."""
     limits.refuse_guessing()
+    known = _recalled_or_asked(code.as_written(typed), spending.authenticate, recall)
+    if isinstance(known, Holder):
+        return known
+    limits.count_wrong_code()
+    raise ProblemError(Code.VOUCHER_INVALID)
+
+
+def _recalled_or_asked(
+    secret: str, ask: Callable[[Connection, str], Known], recall: Recall | None
+) -> Known:
+    """Return what is remembered of a secret, or ask the database and remember the answer."""
+    memory = (recall or parts().known.recall)(secret)
+    if memory.known is not None:
+        return memory.known
+    known: Known
     try:
         with parts().database.reading() as connection:
-            return spending.authenticate(connection, typed)
+            known = ask(connection, secret)
     except ProblemError as error:
-        limits.count_wrong_code()
-        error.headers.update(_CHALLENGE)
-        raise
+        known = error.code
+    parts().known.remember(memory, known)
+    return known

@@ -9,6 +9,7 @@ from common.codes import PublishedKeys
 from common.database import Database
 from common.documents import Documents
 from common.gatekeeping import Gatekeeper
+from common.known_callers import KnownCallers
 from common.lanes import LanesApp
 from common.links import PlaceLinks, StatusLinks
 from common.pace import Pace
@@ -18,6 +19,8 @@ from common.replies import Asker
 from common.room.board import Mirror
 from common.serials import Supply
 from common.settings import WebSettings
+from common.snapshots import Snapshots
+from web.polling import Polling
 from web.publishing import Publisher
 
 _KEY = "stampede"
@@ -39,6 +42,9 @@ class Parts:
     supply: Supply
     asker: Asker
     rates: Rates
+    known: KnownCallers
+    snapshots: Snapshots
+    polling: Polling
     gatekeeper: Gatekeeper
     room: Mirror
     place_links: PlaceLinks

@@ -218,7 +218,7 @@ class StampRequest(WatchedRequest):
     undertaker = Undertaker(
         hands=HANDS,
         # While the parent waits, all of its processes do: a silent database is left to the lease.
-        connect=lambda: Database(SETTINGS.database_url, pool_size=1, patience=EDGE),
+        connect=lambda: database.connect(SETTINGS, patience=EDGE, pool_size=1),
     )
 
 

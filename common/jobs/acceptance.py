@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, LiteralString
 from uuid import UUID
 
 import orjson
@@ -26,7 +26,14 @@ from common.jobs.life import Changed, NewJob, State
 from common.problems import Code, ProblemError
 from common.serials import GENERATED, Chosen, Supply
 
-_ACCEPT = "select verdict, facts, body from accept_jobs(%s, %s)"
+_ACCEPT: LiteralString = "select verdict, facts, body from accept_jobs(%s, %s)"
+# The function is asked with what the first row says, so there is none to ask it for a key that is revoked.
+_ACCEPT_FROM_KEY: LiteralString = (
+    "with key as (select id from api_keys where id = %s and revoked_at is null)"
+    " select said.verdict, said.facts, said.body from key"
+    " cross join lateral accept_jobs(case when key.id is not null then cast(%s as json) end, %s) said"
+    " union all select 'key_revoked', '{}'::jsonb, null where not exists (select from key)"
+)
 # Raised by the function when another hold took what had been there a moment before.
 _OVERTAKEN = "ST402"
 
@@ -43,6 +50,7 @@ class Acceptance:
         answering: makes what is answered, and kept for the key.
         keyed: the request, when it carries a key.
         voucher: the account is a voucher's; it may not expire or be made void before the commit.
+        key_id: the key that they came with, if they came with one; it may not be revoked.
     """
 
     jobs: Sequence[NewJob]
@@ -50,6 +58,7 @@ class Acceptance:
     answering: Answering
     keyed: Keyed | None = None
     voucher: bool = False
+    key_id: UUID | None = None
 
     @property
     def stamps(self) -> dict[UUID, int]:
@@ -90,7 +99,7 @@ def accept_alone(database: Database, wanted: Acceptance, *, supply: Supply) -> A
     chosen = supply.make(mode, wanted.stamps)
     answer, parameters = _parameters(wanted, chosen, supply)
     with _overtaken(wanted):
-        said = database.call(_ACCEPT, parameters)
+        said = database.call(*_asked(wanted, parameters))
     return _outcome(wanted, _texts(wanted, chosen), answer, *said)
 
 
@@ -99,7 +108,7 @@ def accept_within(connection: Connection, wanted: Acceptance, *, supply: Supply)
     chosen = supply.choose(connection, mode=wanted.jobs[0].mode, stamps=wanted.stamps)
     answer, parameters = _parameters(wanted, chosen, supply)
     with _overtaken(wanted):
-        said = connection.exec_driver_sql(_ACCEPT, parameters).one()
+        said = connection.exec_driver_sql(*_asked(wanted, parameters)).one()
     return _outcome(wanted, _texts(wanted, chosen), answer, *said)
 
 
@@ -115,6 +124,15 @@ def accept(
         jobs=jobs, publish_after_seconds=publish_after_seconds, answering=lambda _: _NO_ANSWER
     )
     return [list(own) for own in accept_within(connection, wanted, supply=supply).serials]
+
+
+def _asked(
+    wanted: Acceptance, parameters: tuple[str, bytes]
+) -> tuple[LiteralString, tuple[Any, ...]]:
+    """Return the statement and what it is told."""
+    if wanted.key_id is None:
+        return _ACCEPT, parameters
+    return _ACCEPT_FROM_KEY, (wanted.key_id, *parameters)
 
 
 def _parameters(
@@ -220,6 +238,8 @@ def _outcome(
             return Accepted(answer=earlier, replay=True)
         case "key_in_use":
             raise idempotency.in_use()
+        case "key_revoked":
+            raise ProblemError(Code.KEY_REVOKED)
         case "voucher_void":
             raise ProblemError(Code.VOUCHER_VOID)
         case "voucher_expired":

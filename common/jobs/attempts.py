@@ -11,7 +11,7 @@ from uuid import UUID
 import orjson
 from sqlalchemy import Connection, text
 
-from common import serials
+from common import aftermath, serials
 from common.jobs import ending, setbacks
 from common.jobs.life import Changed, Claim, ReservedStamp, Setback, SetbackKind, State
 from common.partners import Mode
@@ -57,7 +57,10 @@ def claim(
     row = connection.exec_driver_sql(
         f"{CLAIM} where id = %s and {CLAIMABLE}{CLAIMED}", (lease_seconds, worker, job_id)
     ).one_or_none()
-    return None if row is None else claim_of(row)
+    if row is None:
+        return None
+    aftermath.jobs_changed(connection, [job_id])
+    return claim_of(row)
 
 
 def claim_of(row: Sequence[Any]) -> Claim:
@@ -163,5 +166,6 @@ def give_back(
     ).one_or_none()
     if row is None:
         return None
+    aftermath.jobs_changed(connection, [row.id])
     setbacks.record(connection, row, setback)
     return State(row.state)

@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row
 
-from common import events, ledger, serials
+from common import aftermath, events, ledger, serials
 from common.events import EventType, Happened
 from common.jobs.life import Changed, State
 from common.partners import Mode
@@ -26,6 +26,7 @@ def settle_unstamped(
 
     Serials that went back into the stock are told no more: they may soon be another job's.
     """
+    aftermath.jobs_changed(connection, [row.id])
     mode = Mode(row.mode)
     kept = serials.retire(connection, job_id=row.id)
     facts = facts_of(state, mode, kept, row.external_reference)

@@ -13,7 +13,8 @@ from uuid import UUID
 import orjson
 from sqlalchemy import Connection, text
 
-from common import events, ledger, serials
+from common import aftermath, events, ledger, serials
+from common.aftermath import Changes
 from common.database import Database
 from common.events import EventType
 from common.identifiers import new_id
@@ -97,6 +98,7 @@ def finish(connection: Connection, claim: Claim, result: Result) -> Changed | No
     """
     row = connection.exec_driver_sql(_FINISHING, _parameters(claim, result)).one()
     finished = _outcome(row)
+    aftermath.jobs_changed(connection, [claim.job_id])
     if finished.changed is None:
         _require_hold(connection, claim)
     return finished.changed
@@ -114,10 +116,12 @@ def finish_alone(
         OutcomeUnknownError: the connection broke before the answer came.
     """
     statement, parameters = _FINISHING, _parameters(claim, result)
+    changes = Changes([claim.job_id])
     if next_ is not None:
         statement = _FINISHING_AND_CLAIMING
         parameters += (next_.lease_seconds, next_.worker, next_.job_id)
-    finished = _outcome(database.call(statement, parameters))
+        changes.job_ids.append(next_.job_id)
+    finished = _outcome(database.call(statement, parameters, changes=changes))
     if finished.changed is None:
         with database.transaction() as connection:
             _require_hold(connection, claim)

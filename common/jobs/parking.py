@@ -10,6 +10,7 @@ from uuid import UUID
 import orjson
 from sqlalchemy import Connection, text
 
+from common import aftermath
 from common.jobs import ending
 from common.jobs.life import Changed, State
 from common.problems import Code
@@ -25,7 +26,7 @@ def requeue(connection: Connection, job_ids: Sequence[UUID] | None) -> list[UUID
     Returns:
         Those that were parked.
     """
-    return list(
+    sent = list(
         connection.execute(
             text(
                 "update jobs set state = 'queued', faults = 0, publish_at = now(),"
@@ -36,6 +37,8 @@ def requeue(connection: Connection, job_ids: Sequence[UUID] | None) -> list[UUID
             {} if job_ids is None else {"ids": list(job_ids)},
         ).scalars()
     )
+    aftermath.jobs_changed(connection, sent)
+    return sent
 
 
 def give_up(connection: Connection, job_id: UUID, *, reason: str) -> Changed | None:

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-from common import events
+from common import aftermath, events
 from common.events import EventType, Happened
 
 
@@ -48,5 +48,7 @@ def purge(connection: Connection, *, retention_days: int, limit: int) -> Purged:
         )
         for row in rows
     ]
+    purged = [row.id for row in rows]
+    aftermath.jobs_changed(connection, purged)
     deliveries = events.record_all(connection, happened) if happened else []
-    return Purged([row.id for row in rows], deliveries)
+    return Purged(purged, deliveries)

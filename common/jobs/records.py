@@ -17,8 +17,8 @@ from common.problems import Code, ProblemError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class JobRecord:
-    """A job as it stands in the database."""
+class JobPicture:
+    """What is shown of a job to its owner."""
 
     id: UUID
     account_id: UUID
@@ -40,7 +40,6 @@ class JobRecord:
     document_name: str
     document_bytes: int
     document_sha256: bytes
-    result_key: str | None
     result_bytes: int | None
     result_sha256: bytes | None
     signature_level: str | None = None
@@ -48,7 +47,6 @@ class JobRecord:
     specimen: bool | None = None
     problem_code: Code | None
     problem_facts: Mapping[str, Any]
-    receipt: str
     batch_id: UUID | None = None
     accepted_at: datetime
     started_at: datetime | None
@@ -61,12 +59,26 @@ class JobRecord:
         return self.serials[0] if self.serials else None
 
     @property
+    def has_place(self) -> bool:
+        """Say whether the job's ticket tells its place: one that comes back from an attempt has none."""
+        fresh = self.state is State.QUEUED and self.attempt == 0
+        return fresh and self.waiting_for is None and self.ticket is not None
+
+    @property
     def stamps(self) -> list[dict[str, Any]]:
         """Return each stamp's serial and where it goes, as JSON values."""
         return [
             {"serial": serial, "placement": placement}
             for serial, placement in zip_longest(self.serials, self.placements)
         ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRecord(JobPicture):
+    """A job as it stands in the database: its picture, its receipt, and where its result lies."""
+
+    receipt: str
+    result_key: str | None
 
 
 @dataclass(frozen=True, slots=True)

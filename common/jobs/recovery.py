@@ -14,6 +14,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
+from common import aftermath
 from common.jobs import ending, setbacks
 from common.jobs.life import Changed, Setback, SetbackKind, State
 from common.problems import Code
@@ -113,6 +114,7 @@ def _take_back(
     ).one_or_none()
     if row is None:
         return None
+    aftermath.jobs_changed(connection, [row.id])
     setbacks.record(connection, row, setback)
     if row.kills < KILLS_ALLOWED and row.lost_leases < LOST_LEASES_ALLOWED:
         return TakenBack(row.id, None)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from sqlalchemy import Connection, text
 
+from common import aftermath
 from common.serials import Supply
 
 # Any number that nothing else in the database locks: one round at a time keeps the order.
@@ -51,4 +52,5 @@ def serve(
             ),
             {"ids": [job.id for job in served], "tickets": [enter(job.lane) for job in served]},
         )
+        aftermath.jobs_changed(connection, [job.id for job in served])
     return len(served)

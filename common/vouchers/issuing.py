@@ -10,6 +10,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
+from common import aftermath
 from common.accounts import Kind
 from common.identifiers import new_id
 from common.partners import Mode
@@ -74,6 +75,8 @@ def issue(connection: Connection, batch: NewBatch, codes: Sequence[VoucherCode])
     ).rowcount
     if not made:
         require_unused(connection, batch.reference)
+    # Codes are known before they count: somebody may have tried one, and been told that it is wrong.
+    aftermath.callers_changed(connection)
     for some in _in_parts(codes):
         _issue_some(connection, batch, some)
 

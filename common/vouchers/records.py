@@ -7,6 +7,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
+from common import aftermath
 from common.identifiers import new_id
 from common.partners import Mode
 from common.vouchers.code import VoucherCode
@@ -150,6 +151,7 @@ def _void(connection: Connection, which: str, wanted: Any, *, reason: str, by: s
     ).rowcount
     if not marked:
         raise UnknownVoucherError("there is no voucher of this code")
+    aftermath.callers_changed(connection)
     accounts = f"(select account_id from vouchers where {which})"
     connection.execute(
         text(

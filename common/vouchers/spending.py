@@ -1,7 +1,7 @@
 """Who comes with a voucher: a caller like a partner's key, of an account of its own."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from sqlalchemy import Connection, text
@@ -39,6 +39,15 @@ class Holder(Caller):
             raise ProblemError(
                 Code.VOUCHER_EXPIRED, facts={"expired_at": self.expires_at.isoformat()}
             )
+
+
+def as_it_stands(connection: Connection, holder: Holder) -> Holder:
+    """Return the holder with the voucher as it is now, which may not be what was known of it."""
+    row = connection.execute(
+        text(f"select {_STANDING} from vouchers v where account_id = :id"),
+        {"id": holder.account_id},
+    ).one()
+    return replace(holder, expires_at=row.expires_at, expired=row.expired, void=row.void)
 
 
 def authenticate(connection: Connection, typed: str) -> Holder:

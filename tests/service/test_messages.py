@@ -256,8 +256,10 @@ class Forgetful(Database):
 
     lost = 0
 
-    def call(self, statement: LiteralString, parameters: Sequence[object]) -> tuple[Any, ...]:
-        row = super().call(statement, parameters)
+    def call(
+        self, statement: LiteralString, parameters: Sequence[object], **named: Any
+    ) -> tuple[Any, ...]:
+        row = super().call(statement, parameters, **named)
         if not self.lost:
             self.lost += 1
             raise OutcomeUnknownError

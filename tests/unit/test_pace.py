@@ -42,13 +42,6 @@ def test_without_a_ticket_nothing_is_known() -> None:
     assert LanePace(11, 0, straight(1.0)).wait(None) == UNKNOWN
 
 
-def test_clients_ask_again_after_a_quarter_of_the_wait_within_bounds() -> None:
-    assert Wait(5, 40).retry_after == 10
-    assert Wait(1, 1).retry_after == 1
-    assert Wait(9_999, 9_999).retry_after == 30
-    assert UNKNOWN.retry_after == 2
-
-
 def test_waiting_is_never_negative() -> None:
     assert LanePace(3, 5).waiting == 0
 

@@ -19,11 +19,11 @@ from web.api.representations import (
     JobPage,
     batch_json,
     job_json,
-    wait_of,
 )
 from web.callers import caller
 from web.openapi import Answers, Operation, described
 from web.parts import parts
+from web.seeing import wait_of
 
 blueprint = Blueprint("batches", __name__, url_prefix="/v1/batches")
 

@@ -16,8 +16,8 @@ from common.jobs.records import JobRecord
 from common.pace import UNKNOWN
 from common.problems import JOB_FAILURES, Code, ProblemError
 from common.telemetry import about, logger
-from web import gate, limits, once
-from web.answers import json_answer, page_answer, with_validator
+from web import gate, limits, once, seeing
+from web.answers import json_answer, page_answer, polled
 from web.api import intake, queries, submitting
 from web.api.fields import JobFields, Line
 from web.api.intake import MULTIPART, PDF
@@ -29,11 +29,11 @@ from web.api.representations import (
     job_json,
     rfc3339,
     stamped_name,
-    wait_of,
 )
-from web.callers import caller
+from web.callers import caller, require_still_valid
 from web.openapi import Answers, Operation, described
 from web.parts import parts
+from web.seeing import wait_of
 
 log = logger(__name__)
 blueprint = Blueprint("jobs", __name__, url_prefix="/v1/jobs")
@@ -156,8 +156,10 @@ def list_jobs() -> Response:
         tag=TAG,
         takes_vouchers=True,
         summary="Look at a job",
-        description="While the job waits the answer carries Retry-After; send If-None-Match and an "
-        "unchanged job is answered by 304.",
+        description="While the job waits the answer carries Retry-After: the server chooses it so that "
+        "all who wait ask no more often than it can answer, and sooner near the end. Send If-None-Match "
+        "and an unchanged job is answered by 304. Beyond 1000, a position is rounded up to two digits, "
+        "and beyond 100 so are the seconds left.",
         headers={"If-None-Match": "The ETag of the answer before."},
         answers={
             200: Answers(description="The job.", model=Job, headers=("ETag", "Retry-After")),
@@ -168,12 +170,12 @@ def list_jobs() -> Response:
 )
 def show(job_id: str) -> Response:
     """Return one job."""
-    job = _own(job_id)
-    wait = wait_of(job)
-    response = with_validator(json_answer(job_json(job, wait)))
-    if job.state not in jobs.FINAL:
-        response.headers["Retry-After"] = str(wait.retry_after)
-    return response
+    seen = seeing.own(job_id)
+    return polled(
+        seen.validator(parts()),
+        seen.retry_after(parts()),
+        lambda: json_answer(job_json(seen.job, seen.wait)),
+    )
 
 
 @blueprint.post("/<job_id>/cancel")
@@ -197,6 +199,7 @@ def cancel(job_id: str) -> Response:
     changes: list[tuple[JobRecord, Changed]] = []
 
     def work(connection: Connection) -> Answer:
+        require_still_valid(connection, asking)
         changed = jobs.cancel(connection, account_id=asking.account_id, job_id=wanted)
         job = records.show_own(connection, account_id=asking.account_id, job_id=wanted)
         if changed is not None:
@@ -250,7 +253,7 @@ def stamped_file(job: JobRecord) -> Response:
     if job.purged_at is not None:
         raise ProblemError(Code.DOCUMENT_PURGED, facts={"purged_at": rfc3339(job.purged_at)})
     if job.result_key is None or job.result_sha256 is None:
-        headers = {"Retry-After": str(wait_of(job).retry_after)}
+        headers = {"Retry-After": str(parts().polling.retry_after(wait_of(job), job.lane))}
         raise ProblemError(
             Code.DOCUMENT_NOT_READY,
             facts={"state": job.state},

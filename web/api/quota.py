@@ -11,7 +11,7 @@ from pydantic import AwareDatetime, BaseModel, Field
 from common import ledger, statements
 from common.partners import Mode
 from common.statements import Entry, EntryKind, Side
-from common.vouchers.spending import Holder
+from common.vouchers.spending import Holder, as_it_stands
 from web.answers import json_answer, page_answer
 from web.api import queries
 from web.api.queries import PageQuery
@@ -96,7 +96,7 @@ def show() -> Response:
     asking = caller(vouchers=True)
     with parts().database.transaction() as connection:
         balance = ledger.balance(connection, asking.account_id)
-    holder = asking if isinstance(asking, Holder) else None
+        holder = as_it_stands(connection, asking) if isinstance(asking, Holder) else None
     return json_answer(
         {"mode": asking.mode, "unlimited": asking.mode is Mode.TEST and holder is None}
         | asdict(balance)

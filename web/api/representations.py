@@ -8,12 +8,12 @@ from pydantic import BaseModel, Field
 
 from common.batches import Batch
 from common.jobs import SetbackKind, State
-from common.jobs.records import JobRecord
-from common.pace import HELD_UP, UNKNOWN, Wait
+from common.jobs.records import JobPicture
+from common.pace import Wait
 from common.partners import Mode
 from common.placements import Placement
 from common.problems import PROBLEMS
-from web.parts import parts
+from web.parts import Parts, parts
 
 
 class FileFacts(BaseModel):
@@ -177,19 +177,26 @@ def stamped_name(document_name: str) -> str:
     return f"{document_name.removesuffix('.pdf').removesuffix('.PDF')}-stamped.pdf"
 
 
-def job_links(job_id: UUID, *, stamped: bool) -> dict[str, str | None]:
+def job_links(job_id: UUID, shared: Parts, *, stamped: bool) -> dict[str, str | None]:
     """Return a job's links."""
-    here = f"{parts().settings.public_url}/v1/jobs/{job_id}"
+    here = f"{shared.settings.public_url}/v1/jobs/{job_id}"
     return {
         "self": here,
-        "status_page": parts().links.url(job_id),
+        "status_page": shared.links.url(job_id),
         "receipt": f"{here}/receipt",
         "document": f"{here}/document" if stamped else None,
     }
 
 
-def job_json(job: JobRecord, wait: Wait) -> dict[str, Any]:
-    """Return a job as JSON values, in the shape of `Job`."""
+def job_json(job: JobPicture, wait: Wait, shared: Parts | None = None) -> dict[str, Any]:
+    """Return a job as JSON values, in the shape of `Job`.
+
+    Args:
+        job: the job.
+        wait: its place and time left, as they are shown.
+        shared: whose addresses its links have; those of the app that serves this request.
+    """
+    ended = job.state is State.STAMPED and job.purged_at is None
     return {
         "id": str(job.id),
         "state": job.state,
@@ -237,18 +244,8 @@ def job_json(job: JobRecord, wait: Wait) -> dict[str, Any]:
         "started_at": rfc3339(job.started_at),
         "finished_at": rfc3339(job.finished_at),
         "purged_at": rfc3339(job.purged_at),
-        "links": job_links(job.id, stamped=job.state is State.STAMPED and job.purged_at is None),
+        "links": job_links(job.id, shared or parts(), stamped=ended),
     }
-
-
-def wait_of(job: JobRecord) -> Wait:
-    """Return a job's place and time left as they are now."""
-    if job.state is State.PARKED or job.waiting_for is not None:
-        return HELD_UP
-    # One that comes back from an attempt waits for its time, and its ticket no longer tells its place.
-    if job.state is not State.QUEUED or job.attempt > 0:
-        return UNKNOWN
-    return parts().pace.wait(job.lane, job.ticket)
 
 
 def batch_json(batch: Batch) -> dict[str, Any]:

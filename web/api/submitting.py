@@ -29,6 +29,7 @@ from web import limits, once
 from web.api.intake import Facts, Submission
 from web.api.representations import job_json
 from web.parts import parts
+from web.seeing import shown
 
 log = logger(__name__)
 
@@ -72,6 +73,7 @@ def _accept(
                 answering=partial(_answer, job, entry),
                 keyed=keyed,
                 voucher=isinstance(caller, Holder),
+                key_id=None if isinstance(caller, Holder) else caller.key_id,
             ),
             supply=shared.supply,
         )
@@ -105,10 +107,13 @@ def _count(caller: Caller, entry: Entry) -> None:
 def _answer(job: NewJob, entry: Entry, serials: list[list[str]]) -> Answer:
     """Return what is answered, and kept for the idempotency key."""
     (own,) = serials
-    wait = entry.wait if own else HELD_UP
+    wait = shown(entry.wait) if own else HELD_UP
     return Answer(
         202,
-        {"Location": f"/v1/jobs/{job.id}", "Retry-After": str(wait.retry_after)},
+        {
+            "Location": f"/v1/jobs/{job.id}",
+            "Retry-After": str(parts().polling.retry_after(wait, job.lane)),
+        },
         orjson.dumps(job_json(as_accepted(job, own), wait) | {"receipt": job.receipt}),
     )
 

@@ -26,6 +26,7 @@ from web.api.batch_intake import BatchSubmission, Item
 from web.api.representations import batch_json, job_json
 from web.api.submitting import as_accepted, new_job, unknown
 from web.parts import parts
+from web.seeing import shown
 
 log = logger(__name__)
 
@@ -126,14 +127,17 @@ def _commit(
     )
 
     def answering(serials: list[list[str]]) -> Answer:
-        waits = [e.wait if own else HELD_UP for own, e in zip(serials, entries, strict=True)]
+        waits = [shown(e.wait) if own else HELD_UP for own, e in zip(serials, entries, strict=True)]
         members = [
             job_json(as_accepted(job, own), wait) | {"receipt": job.receipt}
             for job, own, wait in zip(wanted, serials, waits, strict=True)
         ]
         return Answer(
             202,
-            {"Location": f"/v1/batches/{batch_id}", "Retry-After": str(waits[-1].retry_after)},
+            {
+                "Location": f"/v1/batches/{batch_id}",
+                "Retry-After": str(parts().polling.retry_after(waits[-1], lanes.BULK_LANE)),
+            },
             orjson.dumps(batch_json(made) | {"jobs": members}),
         )
 
@@ -144,6 +148,7 @@ def _commit(
             publish_after_seconds=parts().settings.republish_seconds,
             answering=answering,
             keyed=keyed,
+            key_id=caller.key_id,
         ),
         supply=parts().supply,
     )

@@ -2,6 +2,7 @@
 
 home.py           what this is, the API's description, the catalogue of problems
 status.py         one job, behind a link that nobody can guess
+fragments.py      the moving part of that page, rendered once for all jobs that look alike
 room.py           one place in the waiting room, behind such a link too
 intake.py         how the intake stands: open, slowed or closed, and how long it takes
 progress.py       what a job's state means to the person who waits
@@ -32,6 +33,13 @@ CONTENT_SECURITY_POLICY = "; ".join(
         "frame-ancestors 'none'",
     )
 )
+
+# What keeps a page from being framed, sniffed or told on.
+HTML_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+    "Referrer-Policy": "no-referrer",
+}
 
 # What the status page of the job says more about.
 ABOUT_ITS_FILE = (Code.DOCUMENT_NOT_READY, Code.DOCUMENT_PURGED)
@@ -82,10 +90,9 @@ def _status_page() -> str | None:
 
 
 def _harden(response: Response) -> Response:
-    """Set what keeps a page from being framed, sniffed or told on."""
+    """Set what every answer has, and every page."""
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
     if response.mimetype == "text/html":
-        response.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
-        response.headers["Referrer-Policy"] = "no-referrer"
+        response.headers.update(HTML_HEADERS)
         response.vary.add("Accept")
     return response

@@ -4,15 +4,17 @@ from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from babel.dates import format_datetime
+from babel.dates import get_month_names
 from babel.numbers import format_decimal
 from flask import request, url_for
 from flask_babel import gettext, ngettext
+from markupsafe import Markup
 
 LANGUAGES = ("id", "en")
 # Every time is shown in Jakarta's zone, and the zone is named beside it.
 WIB = timezone(timedelta(hours=7), "WIB")
-_CLOCK = {"id": "d MMMM y, HH.mm.ss 'WIB'", "en": "d MMMM y, HH:mm:ss 'WIB'"}
+_CLOCK = {"id": "%H.%M.%S WIB", "en": "%H:%M:%S WIB"}
+_MONTHS = {language: get_month_names("wide", locale=language) for language in LANGUAGES}
 
 
 def selected() -> str:
@@ -21,10 +23,16 @@ def selected() -> str:
     return wanted if wanted in LANGUAGES else "id"
 
 
-def clock(at: datetime) -> str:
+def clock(at: datetime, lang: str | None = None) -> str:
     """Return a time as people read it, with its zone."""
-    lang = selected()
-    return str(format_datetime(at.astimezone(WIB), _CLOCK[lang], tzinfo=WIB, locale=lang))
+    lang = lang or selected()
+    there = at.astimezone(WIB)
+    return f"{there.day} {_MONTHS[lang][there.month]} {there.year}, {there:{_CLOCK[lang]}}"
+
+
+def moment(at: datetime, lang: str | None = None) -> Markup:
+    """Return a time for people and programs: an element of HTML."""
+    return Markup('<time datetime="{}">{}</time>').format(at.isoformat(), clock(at, lang))
 
 
 def wait(seconds: int | None) -> str:
@@ -43,9 +51,9 @@ def wait(seconds: int | None) -> str:
     return str(ngettext("sekitar %(num)s jam", "sekitar %(num)s jam", hours))
 
 
-def number(value: int) -> str:
+def number(value: int, lang: str | None = None) -> str:
     """Return a whole number with the language's separators."""
-    return str(format_decimal(value, locale=selected()))
+    return str(format_decimal(value, locale=lang or selected()))
 
 
 def size(length: int) -> str:
@@ -59,6 +67,7 @@ def helpers() -> dict[str, Callable[..., Any] | str]:
     """Return what every template may use."""
     return {
         "clock": clock,
+        "moment": moment,
         "wait": wait,
         "number": number,
         "size": size,

@@ -9,7 +9,7 @@ from typing import Any
 from flask_babel import gettext
 
 from common.jobs import State
-from common.jobs.records import JobRecord
+from common.jobs.records import JobPicture
 from common.problems import PLACEMENT_PROBLEMS, Code
 
 
@@ -31,12 +31,12 @@ class Step:
     at: datetime | None = None
 
 
-def tried_before(job: JobRecord) -> bool:
+def tried_before(job: JobPicture) -> bool:
     """Say whether a queued job comes back from an attempt: its ticket no longer tells its place."""
     return job.state is State.QUEUED and job.attempt > 0
 
 
-def headline(job: JobRecord) -> str:
+def headline(job: JobPicture) -> str:
     """Return the state in a few words."""
     match job.state:
         case State.QUEUED if job.waiting_for is not None:
@@ -60,7 +60,7 @@ def headline(job: JobRecord) -> str:
     return str(said)
 
 
-def steps(job: JobRecord) -> list[Step]:
+def steps(job: JobPicture) -> list[Step]:
     """Return the steps behind the job and those ahead; what will not happen is left out."""
     accepted = Step(gettext("Diterima"), Phase.DONE, job.accepted_at)
     queued = gettext("Antre")

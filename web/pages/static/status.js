@@ -18,8 +18,9 @@
   const later = () => {
     clearTimeout(timer);
     if (over) return;
-    const pause = Math.min(longest, seconds * (document.hidden ? 4 : 1)) * 1000;
-    timer = setTimeout(look, Math.max(0, asked + pause - Date.now()));
+    // Never sooner than the server says, however long that is: it speaks for all who wait.
+    const pause = document.hidden ? Math.max(seconds, Math.min(longest, seconds * 4)) : seconds;
+    timer = setTimeout(look, Math.max(0, asked + pause * 1000 - Date.now()));
   };
 
   const show = (fragment) => {
