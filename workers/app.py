@@ -152,6 +152,7 @@ app.conf.update(
     task_soft_time_limit=SETTINGS.soft_limit_seconds,
     task_time_limit=SETTINGS.hard_limit_seconds,
     worker_max_memory_per_child=512 * 1024,
+    worker_autoscaler="workers.autoscale:LaneAutoscaler",
     worker_hijack_root_logger=False,
     worker_redirect_stdouts=False,
     # On a warm shutdown running tasks are waited for; only then are messages given back.
