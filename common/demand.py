@@ -52,7 +52,7 @@ def load_of(paces: Sequence[LanePace]) -> Load:
     The average is over the jobs that wait, so that a slow lane counts as much as it has to do.
     """
     measured = [
-        (p.waiting + 1, p.service_us / 1_000_000) for p in paces if p.service_us is not None
+        (p.waiting + 1, p.service_seconds) for p in paces if p.service_seconds is not None
     ]
     ages = [p.oldest_seconds for p in paces if p.oldest_seconds is not None]
     weight = sum(count for count, _ in measured)
@@ -85,8 +85,13 @@ class Demand:
 
     def workers(self, pool: Pool) -> int | None:
         """Return how many workers a pool needs now, or None when Valkey is away."""
-        paces = self._pace.several(pool.lanes) if pool.assumed_service_seconds is None else []
-        if paces is None or not self._breaker.take_turn():
+        paces: Sequence[LanePace] = []
+        if pool.assumed_service_seconds is None:
+            seen = self._pace.lanes()
+            if seen is None:
+                return None
+            paces = [seen[lane] for lane in pool.lanes]
+        if not self._breaker.take_turn():
             return None
         try:
             with self._breaker.watch(redis.RedisError):

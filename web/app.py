@@ -11,6 +11,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from common import database, documents, lanes, pace, rates
 from common.codes import PublishedKeys
 from common.database import EDGE, OutcomeUnknownError
+from common.demand import Demand
 from common.documents import StoreAwayError
 from common.gatekeeping import Gatekeeper
 from common.links import PlaceLinks, StatusLinks
@@ -72,6 +73,7 @@ def create_app(settings: WebSettings | None = None) -> Flask:
             database=opened,
             documents=store,
             pace=paces,
+            demand=Demand(settings, paces),
             receipts=ReceiptSigner(
                 settings.receipt_key_file.read_bytes(), issuer=settings.public_url
             ),

@@ -6,6 +6,7 @@ from flask import current_app
 
 from common.codes import PublishedKeys
 from common.database import Database
+from common.demand import Demand
 from common.documents import Documents
 from common.gatekeeping import Gatekeeper
 from common.lanes import LanesApp
@@ -30,6 +31,7 @@ class Parts:
     database: Database
     documents: Documents
     pace: Pace
+    demand: Demand
     receipts: ReceiptSigner
     codes: PublishedKeys
     links: StatusLinks

@@ -184,8 +184,10 @@ def _logs(**_: Any) -> None:
 
 
 @worker_init.connect
-def _look_at_files(**_: Any) -> None:
-    """End with one sentence where each job would fail for the same reason."""
+def _look_at_files(sender: Any, **_: Any) -> None:
+    """End with one sentence where each job would fail for the same reason; only who stamps has keys."""
+    if not set(lanes.STAMP_LANES) & set(sender.app.amqp.queues.consume_from):
+        return
     try:
         for name in ("codes", "design"):
             getattr(PARTS, name)

@@ -1,6 +1,7 @@
 """`stampede …`: the command line. Every command says in one sentence what went wrong, if it did.
 
-machine.py       up, demo               accounts.py   partner, key
+machine.py       up, demo               run.py        run, probe
+                                        accounts.py   partner, key
 jobs.py          job                    quotas.py     quota
 stamps.py        keys, design           checks.py     verify
 serials.py       serials                vouchers.py   voucher
@@ -23,6 +24,7 @@ from deploy.cli import (
     machine,
     quotas,
     receipts,
+    run,
     serials,
     stamps,
     vouchers,
@@ -58,6 +60,8 @@ def main(data: Path | None) -> None:
 for command in (
     machine.up,
     machine.demo,
+    run.run,
+    run.probe,
     accounts.partner,
     accounts.key,
     quotas.quota,
