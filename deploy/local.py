@@ -141,7 +141,7 @@ class Copy:
                 most=choices.max_workers if role.name == "stamp" else None,
             )
             environment = role.environment(
-                os.environ | self._variables | {"PROMETHEUS_MULTIPROC_DIR": str(metrics)}
+                os.environ | self._variables | {roles.METRICS_VARIABLE: str(metrics)}
             )
             process = Process(
                 role.name,

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common import lanes
-from common.settings import env_file
-from deploy.firststart import read_variables
 
 SECRETS_VARIABLE = "STAMPEDE_SECRETS_DIR"
+# Where the processes of a machine, or of a pod, put what they count; /metrics reads it.
+METRICS_VARIABLE = "STAMPEDE_METRICS_DIR"
 # What the courier does at once; a thread waits for one receiver.
 COURIER_THREADS = 8
 CHECK_PROCESSES = 2
@@ -58,7 +58,11 @@ class Role:
 
     def environment(self, variables: Mapping[str, str]) -> dict[str, str]:
         """Return the variables without those that are kept from it; no settings file is read then."""
-        seen = {n: v for n, v in variables.items() if not n.startswith(self.kept_from)}
+        given = dict(variables)
+        if METRICS_VARIABLE in given:
+            # Under a name of ours until here: a command such as a probe would count itself in, too.
+            given["PROMETHEUS_MULTIPROC_DIR"] = given.pop(METRICS_VARIABLE)
+        seen = {n: v for n, v in given.items() if not n.startswith(self.kept_from)}
         return seen | {"STAMPEDE_ENV_FILE": os.devnull, "PYTHONUNBUFFERED": "1"}
 
     @property
@@ -67,19 +71,18 @@ class Role:
         return f"{self.name}@{socket.gethostname()}"
 
 
-def variables() -> dict[str, str]:
-    """Return what a role is told: the settings file, then files of secrets, then the environment, which wins.
+def read_secrets() -> None:
+    """Put files of secrets into the environment, where a variable is not set already.
 
     A file in the folder `STAMPEDE_SECRETS_DIR` has the name of a variable, and holds its value; this
     is how containers get secrets that nobody reads off the container's description.
     """
-    found = read_variables(env_file())
     folder = os.environ.get(SECRETS_VARIABLE)
-    if folder is not None:
-        for file in sorted(Path(folder).iterdir()):
-            if file.name.startswith(("STAMPEDE_", "FLOWER_", "AWS_")) and file.is_file():
-                found[file.name] = file.read_text().rstrip("\n")
-    return found | os.environ
+    if folder is None:
+        return
+    for file in sorted(Path(folder).iterdir()):
+        if file.name.startswith(("STAMPEDE_", "FLOWER_", "AWS_")) and file.is_file():
+            os.environ.setdefault(file.name, file.read_text().rstrip("\n"))
 
 
 def default_max_workers() -> int:

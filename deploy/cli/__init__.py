@@ -15,6 +15,7 @@ from pathlib import Path
 
 import click
 
+from deploy import roles
 from deploy.cli import (
     accounts,
     audits,
@@ -53,6 +54,7 @@ def main(data: Path | None) -> None:
       stampede receipt verify receipt.jws --before 2024-09-10T23:59:00+07:00
       stampede design check stamp.pdf --output stamp.png
     """  # noqa: D301 - click takes the character, not its name
+    roles.read_secrets()
     if data is not None:
         os.environ["STAMPEDE_DATA_DIR"] = str(data)
 

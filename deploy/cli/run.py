@@ -13,9 +13,10 @@ import click
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from common import database, lanes
-from common.settings import Settings, data_dir_from_environment
+from common.settings import Settings, data_dir_from_environment, env_file
 from deploy import roles
 from deploy.cli.surroundings import first_line, settings
+from deploy.firststart import read_variables
 from deploy.roles import Places, Role
 
 MIGRATE = "migrate"
@@ -47,9 +48,10 @@ _port = click.option(
 def run(role: str, host: str, port: int | None, most: int | None, wait_seconds: int | None) -> None:
     """Run one part of the service in the foreground.
 
-    It is what containers and clusters start. Roles: web, stamp, courier, check, upkeep, beat, flower; and migrate, which brings the tables up to date
-    and ends. Settings come from STAMPEDE_… variables, from files named like them in the folder
-    STAMPEDE_SECRETS_DIR, and from the settings file of the data folder. SIGTERM ends a part in order.
+    It is what containers and clusters start. Roles: web, stamp, courier, check, upkeep, beat, flower; and
+    migrate, which brings the tables up to date and ends. Settings come from STAMPEDE_… variables, from
+    files named like them in the folder STAMPEDE_SECRETS_DIR, and from the settings file of the data
+    folder. SIGTERM ends a part in order.
     """
     if role == MIGRATE:
         _migrate(wait_seconds)
@@ -71,7 +73,8 @@ def run(role: str, host: str, port: int | None, most: int | None, wait_seconds: 
 def probe(role: str, port: int | None) -> None:
     """Say whether a part on this host answers.
 
-    Ends with 1 if it does not; for the health check of a container. Web is asked whether it is ready, Flower whether it is alive, a worker for a pong through the broker.
+    Ends with 1 if it does not; for the health check of a container. Web is asked whether it is ready,
+    Flower whether it is alive, a worker for a pong through the broker.
     """
     if role in PROBE_PATHS:
         answers = _page_answers(port or DEFAULT_PORTS[role], PROBE_PATHS[role])
@@ -84,7 +87,7 @@ def probe(role: str, port: int | None) -> None:
 
 def _become(role: Role, places: Places) -> None:
     """Replace this process by the role; never returns."""
-    environment = role.environment(roles.variables())
+    environment = role.environment(read_variables(env_file()) | os.environ)
     if "PROMETHEUS_MULTIPROC_DIR" in environment:
         Path(environment["PROMETHEUS_MULTIPROC_DIR"]).mkdir(parents=True, exist_ok=True)
     command = role.command(places)
@@ -92,7 +95,6 @@ def _become(role: Role, places: Places) -> None:
 
 
 def _migrate(wait_seconds: int | None) -> None:
-    os.environ.update(roles.variables())
     known = settings()
     try:
         if wait_seconds is None:
@@ -136,7 +138,6 @@ def _page_answers(port: int, path: str) -> bool:
 
 
 def _worker_answers(role: Role) -> bool:
-    os.environ.update(roles.variables())
     control = lanes.make_celery(settings()).control
     try:
         return bool(control.ping(destination=[role.node], timeout=PROBE_SECONDS))
