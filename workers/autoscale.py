@@ -72,11 +72,13 @@ class LaneAutoscaler(CarefulAutoscaler):
         self._prefetching = self.max_concurrency
 
     def _maybe_scale(self, req: Any = None) -> bool:
-        """Look at the lanes, at most once a second; called for each message and by a timer."""
+        """Look at the lanes, about once a second; called for each message and by a timer."""
         now = time.monotonic()
-        if now < self._next_look:
+        # Timers go on while a pool that is closed finishes what it has.
+        if now < self._next_look or not self.pool.active:
             return False
-        self._next_look = now + LOOK_SECONDS
+        # The timer may come a little early.
+        self._next_look = now + 0.9 * LOOK_SECONDS
         before = self.processes
         desired = self._desired(now)
         if desired > before:
@@ -90,23 +92,23 @@ class LaneAutoscaler(CarefulAutoscaler):
         return bool(self.processes != before)
 
     def _desired(self, now: float) -> int:
+        limits = Limits(
+            minimum=self.min_concurrency,
+            maximum=self.max_concurrency,
+            target_wait_seconds=self._target,
+        )
         paces = self._pace.several(STAMP_POOL.lanes)
-        accepted = 0 if paces is None else sum(pace.accepted for pace in paces)
+        if paces is None:
+            return limits.clamp(self.processes)
+        accepted = sum(pace.accepted for pace in paces)
         memory = self._memory or Memory(
             workers=self.processes, changed_at=-math.inf, looked_at=now, accepted=accepted
         )
         if memory.workers != self.processes:
             # Busy processes stayed, or somebody changed the limits by remote control.
             memory = replace(memory, workers=self.processes)
-        load = None
-        if paces is not None:
-            memory = memory.look(accepted=accepted, now=now)
-            load = replace(demand.load_of(paces), inflow=memory.inflow)
-        limits = Limits(
-            minimum=self.min_concurrency,
-            maximum=self.max_concurrency,
-            target_wait_seconds=self._target,
-        )
+        memory = memory.look(accepted=accepted, now=now)
+        load = replace(demand.load_of(paces), inflow=memory.inflow)
         self._memory = memory.decide(load, limits=limits, now=now)
         return self._memory.workers
 

@@ -132,7 +132,8 @@ def ended_at_last(site: Site) -> Iterator[Site]:
         yield site
     finally:
         for process in site.running.values():
-            process.kill()
+            # Granian's server process would live on without its parent.
+            os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
 
