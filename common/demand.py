@@ -51,9 +51,7 @@ def load_of(paces: Sequence[LanePace]) -> Load:
 
     The average is over the jobs that wait, so that a slow lane counts as much as it has to do.
     """
-    measured = [
-        (p.waiting + 1, p.service_seconds) for p in paces if p.service_seconds is not None
-    ]
+    measured = [(p.waiting + 1, p.service_seconds) for p in paces if p.service_seconds is not None]
     ages = [p.oldest_seconds for p in paces if p.oldest_seconds is not None]
     weight = sum(count for count, _ in measured)
     return Load(

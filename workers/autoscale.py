@@ -97,9 +97,10 @@ class LaneAutoscaler(CarefulAutoscaler):
             maximum=self.max_concurrency,
             target_wait_seconds=self._target,
         )
-        paces = self._pace.several(STAMP_POOL.lanes)
-        if paces is None:
+        seen = self._pace.lanes()
+        if seen is None:
             return limits.clamp(self.processes)
+        paces = [seen[lane] for lane in STAMP_POOL.lanes]
         accepted = sum(pace.accepted for pace in paces)
         memory = self._memory or Memory(
             workers=self.processes, changed_at=-math.inf, looked_at=now, accepted=accepted

@@ -60,9 +60,9 @@ def fill(pace: Pace, lane: str, jobs: int, service_seconds: float) -> None:
 def test_lanes_are_added_up_and_a_slow_one_counts_by_what_waits_in_it() -> None:
     load = load_of(
         [
-            LanePace(110, 11, None, 100_000, 3.0),
-            LanePace(0, 0, None, 10_000_000, 0.0),
-            LanePace(5, 5, None, None, None),
+            LanePace(110, 11, oldest_seconds=3.0, service_seconds=0.1),
+            LanePace(0, 0, oldest_seconds=0.0, service_seconds=10.0),
+            LanePace(5, 5),
         ]
     )
     assert (load.depth, load.oldest_seconds) == (99, 3.0)
@@ -120,7 +120,11 @@ def test_a_cluster_reads_the_number_and_prometheus_the_same(front: FlaskClient, 
     assert 'stampede_desired_workers{pool="stamp"} 10.0' in said
     assert 'stampede_desired_workers{pool="courier"} 1.0' in said
     assert 'stampede_queue_depth{lane="check"} 0.0' in said
-    age = next(line for line in said.splitlines() if 'age_seconds{lane="stamp.applicant"}' in line)
+    age = next(
+        line
+        for line in said.splitlines()
+        if 'stampede_lane_oldest_seconds{lane="stamp.applicant"}' in line
+    )
     assert 0 <= float(age.split()[-1]) < 60
 
 
@@ -133,7 +137,11 @@ def test_without_valkey_no_number_is_made_up(cut_off: FlaskClient) -> None:
     assert (answer.status_code, answer.json["code"]) == (503, "service_unavailable")
     assert "Retry-After" in answer.headers
     said = cut_off.get("/metrics").text
-    for name in ("stampede_desired_workers", "stampede_queue_age_seconds", "stampede_queue_depth"):
+    for name in (
+        "stampede_desired_workers",
+        "stampede_lane_oldest_seconds",
+        "stampede_queue_depth",
+    ):
         assert f"# TYPE {name} gauge" in said
         assert f"{name}{{" not in said
     assert 'stampede_backlog{what="queued"}' in said
