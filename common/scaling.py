@@ -20,7 +20,7 @@ SHRINK_SHARE = 10
 # How much harder it drains when the oldest waits far beyond the target.
 MOST_PRESSURE = 3.0
 # Inflow is a running mean over about so many seconds; shorter looks than the second add only noise.
-INFLOW_SECONDS = 10.0
+INFLOW_SECONDS = 20.0
 SHORTEST_LOOK_SECONDS = 1.0
 # More in a second is a counter that was set right, not documents.
 MOST_INFLOW = 20_000.0
@@ -74,7 +74,7 @@ def desired_workers(
     """
     if load is None:
         return limits.clamp(current)
-    needed = workers_needed(load, target_wait_seconds=limits.target_wait_seconds)
+    needed = workers_needed(load, current=current, target_wait_seconds=limits.target_wait_seconds)
     if needed is None:
         return limits.clamp(_unmeasured(load.depth, current, since_change_seconds))
     grown = math.ceil(needed)
@@ -83,17 +83,19 @@ def desired_workers(
     return limits.clamp(_shrunk(math.ceil(needed * SPARE), current, since_change_seconds))
 
 
-def workers_needed(load: Load, *, target_wait_seconds: float) -> float | None:
+def workers_needed(load: Load, *, current: int, target_wait_seconds: float) -> float | None:
     """Return how many workers keep up with what comes in and drain what waits within the target.
 
     None where nothing says how long a job takes. When the oldest job has waited longer than the target,
     what was measured was too rosy, and up to `MOST_PRESSURE` times as many drain. More workers than
-    jobs wait would stand idle: one job that nobody can stamp, however old, asks for one worker.
+    jobs wait would stand idle: one job that nobody can stamp, however old, asks for one worker. As many as
+    there are workers are no queue yet, but what the next moment takes up: counted in, they would make
+    the number go up and down with each single job.
     """
     if load.service_seconds is None:
         return None
-    depth = max(0, load.depth)
     overdue = (load.oldest_seconds or 0.0) / target_wait_seconds
+    depth = max(0, load.depth if overdue > 1 else load.depth - current)
     pressure = min(MOST_PRESSURE, max(1.0, overdue))
     draining = min(depth, depth / target_wait_seconds * pressure * load.service_seconds)
     keeping_up = (load.inflow or 0.0) * load.service_seconds / BUSY_SHARE

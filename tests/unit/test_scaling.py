@@ -169,7 +169,7 @@ def test_inflow_is_a_running_mean_that_a_counter_set_right_does_not_move() -> No
     fallen = jumped.look(accepted=5, now=7)
     assert (fallen.inflow, fallen.accepted) == (10, 5)
     slower = fallen.look(accepted=5, now=17)
-    assert slower.inflow == pytest.approx(10 * math.exp(-1))
+    assert slower.inflow == pytest.approx(10 * math.exp(-10 / scaling.INFLOW_SECONDS))
 
 
 def test_a_clock_that_was_set_back_begins_anew() -> None:
