@@ -16,6 +16,8 @@ import orjson
 import psycopg
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from psycopg import errors as postgres
 from psycopg.abc import PQGen
 from psycopg.pq import TransactionStatus
@@ -408,7 +410,20 @@ def connect(
 
 def migrate(database_url: str) -> None:
     """Bring the schema to the newest version; safe to run by several processes at once."""
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS))
+    config = _migrations()
     config.attributes["url"] = sqlalchemy_url(database_url)
     command.upgrade(config, "head")
+
+
+def is_migrated(connection: Connection) -> bool:
+    """Say whether the schema is this version's, or one that this version does not know: a later one's."""
+    found = MigrationContext.configure(connection).get_current_revision()
+    scripts = ScriptDirectory.from_config(_migrations())
+    earlier = {script.revision for script in scripts.walk_revisions()} - set(scripts.get_heads())
+    return found is not None and found not in earlier
+
+
+def _migrations() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    return config

@@ -154,12 +154,17 @@ _PAUSES = Pauses(failures_allowed=1, first=2, longest=2, longest_try=3, bearable
 class Pace:
     """The lanes' counters in Valkey. Every method survives a Valkey that is away."""
 
-    def __init__(self, broker_url: str) -> None:
-        """Prepare a client; connects at the first use."""
+    def __init__(self, broker_url: str, *, timeout_seconds: float = 1) -> None:
+        """Prepare a client; connects at the first use.
+
+        Args:
+            broker_url: Valkey's address.
+            timeout_seconds: how long a silent one is waited for.
+        """
         self._client = redis.Redis.from_url(
             broker_url,
-            socket_timeout=1,
-            socket_connect_timeout=1,
+            socket_timeout=timeout_seconds,
+            socket_connect_timeout=timeout_seconds,
             decode_responses=True,
             # Once and at once, for a connection that a restart cut; waiting would hold up clients.
             retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),

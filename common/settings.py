@@ -81,6 +81,12 @@ class Settings(BaseSettings):
         ge=1,
         description="How long a queued job may be missing from the broker before it is sent again.",
     )
+    target_wait_seconds: float = Field(
+        10.0, gt=0, description="Workers are added so that what waits is drained within this."
+    )
+    scaling_max_workers: int = Field(
+        64, ge=1, description="Most workers of a pool that /scaling and /metrics ever ask for."
+    )
     serial_length: int = Field(
         22, description="Characters of generated serials, 18 to 24 (docs/serials.md)."
     )

@@ -48,6 +48,12 @@ LIMITED = Counter("stampede_rate_limited", "Requests refused by a rate limit", [
 RATES_UNKNOWN = Counter(
     "stampede_rates_unknown", "Times that a rate limit could not be asked for, and allowed all"
 )
+POOL_PROCESSES = Gauge(
+    "stampede_pool_processes",
+    "Processes of a worker that scales itself",
+    ["worker"],
+    multiprocess_mode="mostrecent",
+)
 SETBACKS = Counter("stampede_setbacks", "Attempts that did not end in a stamp", ["kind"])
 ROOM_WAITING = Gauge(
     "stampede_waiting_room_places",

@@ -2,6 +2,7 @@
 
     cli/             `stampede …`
     local.py         `stampede up`: all parts, started in order and ended in order
+    roles.py         the parts as programs, for `stampede up`, `stampede run`, containers and clusters
     servers.py, processes.py, child.py    PostgreSQL, Valkey and our own processes, as children
     firststart.py, specimen.py, sample.py what a data folder gets: keys, a demo partner, a letter
     demo.py          one letter through the running copy

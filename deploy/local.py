@@ -9,7 +9,6 @@ import fcntl
 import os
 import shutil
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,21 +23,15 @@ from pydantic import ValidationError
 
 from common import database, lanes
 from common.settings import Settings, WorkerSettings
-from deploy import firststart
+from deploy import firststart, roles
 from deploy.firststart import Demo
 from deploy.processes import Process, end_all
+from deploy.roles import Places
 from deploy.servers import Postgres, Server, Valkey, is_free
 from deploy.supervision import Supervisor
 
 READY_SECONDS = 90
 DRAIN_SECONDS = 60
-# How granian serves the front end: threads for all requests with a body (`requests_at_once`), and some that
-# are always left for status polls. Its connections are counted open or idle: at 1,024, which it
-# has by itself, as many browsers that keep theirs would shut everybody else out.
-SERVING = (
-    *("--blocking-threads", "32", "--backlog", "4096", "--backpressure", "4096"),
-    *("--workers-kill-timeout", "20", "--no-ws"),
-)
 
 
 class UpError(RuntimeError):
@@ -139,60 +132,23 @@ class Copy:
         metrics = self._data / "metrics"
         shutil.rmtree(metrics, ignore_errors=True)
         metrics.mkdir()
-        celery = [sys.executable, "-m", "celery", "-A", "workers.app"]
-        worker = [*celery, "worker", "--loglevel", "INFO", "-E"]
-        web = [
-            *(sys.executable, "-m", "granian", "--interface", "wsgi", "--factory"),
-            *("--host", choices.host, "--port", str(choices.port), *SERVING),
-            "web.app:create_app",
-        ]
-        stamp = [
-            *(*worker, "-n", "stamp@%h", "-Q", ",".join(lanes.STAMP_LANES)),
-            *("--autoscale", f"{choices.max_workers},1"),
-        ]
-        courier = [
-            *(*worker, "-n", "courier@%h", "--pool", "threads", "-c", "8"),
-            *("-Q", ",".join((lanes.WEBHOOK_LANE, lanes.UPKEEP_LANE))),
-        ]
-        # One process until files wait; a hostile one then holds up no other.
-        check = [
-            *(sys.executable, "-m", "celery", "-A", "workers.desk", "worker", "--loglevel", "INFO"),
-            *("-E", "-n", "check@%h", "-Q", lanes.CHECK_LANE, "--autoscale", "2,1"),
-        ]
-        beat = [*celery, "beat", "--loglevel", "INFO", "-S", "workers.timetable:Timetable"]
-        flower = [
-            *(*celery, "flower", f"--address={choices.host}", f"--port={choices.flower_port}"),
-            *(f"--db={self._data / 'flower'}", "--persistent=True", "--state_save_interval=5000"),
-        ]
-        # The front end has no use for the keys of stamps and codes, the workers none for the receipt key;
-        # who opens the files of strangers gets none of them, nor the database.
-        for name, command, kept_from in (
-            ("web", web, ("STAMPEDE_SIGNING_", "STAMPEDE_CODE_KEY_", "FLOWER_")),
-            ("stamp", stamp, ("STAMPEDE_RECEIPT_", "FLOWER_")),
-            ("courier", courier, ("STAMPEDE_RECEIPT_", "FLOWER_")),
-            (
-                "check",
-                check,
-                (
-                    *("STAMPEDE_SIGNING_", "STAMPEDE_CODE_KEY_", "STAMPEDE_RECEIPT_"),
-                    *("STAMPEDE_DATABASE_", "FLOWER_"),
-                ),
-            ),
-            ("beat", beat, ("STAMPEDE_RECEIPT_", "FLOWER_")),
-            ("flower", flower, ("STAMPEDE_RECEIPT_", "PROMETHEUS_")),
-        ):
-            self._say(name)
-            environment = (
-                os.environ
-                | self._variables
-                | {
-                    "STAMPEDE_ENV_FILE": os.devnull,
-                    "PROMETHEUS_MULTIPROC_DIR": str(metrics),
-                    "PYTHONUNBUFFERED": "1",
-                }
+        for role in roles.ROLES.values():
+            self._say(role.name)
+            places = Places(
+                data=self._data,
+                host=choices.host,
+                port=choices.flower_port if role.name == "flower" else choices.port,
+                most=choices.max_workers if role.name == "stamp" else None,
             )
-            environment = {n: v for n, v in environment.items() if not n.startswith(kept_from)}
-            process = Process(name, command, environment, self._data / "logs" / f"{name}.log")
+            environment = role.environment(
+                os.environ | self._variables | {roles.METRICS_VARIABLE: str(metrics)}
+            )
+            process = Process(
+                role.name,
+                role.command(places),
+                environment,
+                self._data / "logs" / f"{role.name}.log",
+            )
             self._processes.append(process)
             process.launch()
 
@@ -245,7 +201,7 @@ class Copy:
         """End in order: first who brings work, then who does it, then who keeps it."""
         by_name = {process.name: process for process in self._processes}
         try:
-            for names in (("web", "beat"), ("stamp", "courier", "check", "flower")):
+            for names in roles.ENDING:
                 end_all([by_name[n] for n in names if n in by_name], seconds=DRAIN_SECONDS)
         except Interrupted:
             self._say("ending at once")
@@ -370,7 +326,7 @@ def _signals_raise() -> Iterator[None]:
 
 
 def _workers_among(names: Iterable[str]) -> bool:
-    return {"stamp", "courier", "check"} <= {name.partition("@")[0] for name in names}
+    return {name.partition("@")[0] for name in names} >= roles.WORKERS
 
 
 def _answers(url: str) -> bool:

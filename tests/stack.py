@@ -27,7 +27,7 @@ from common.lanes import CHECK_LANE, STAMP_LANES, WEBHOOK_LANE
 from common.pace import Pace
 from common.partners import Caller, Mode
 from common.settings import WebSettings, WorkerSettings
-from deploy.local import SERVING
+from deploy.roles import SERVING
 from deploy.sample import sample_letter
 from deploy.servers import embedded_postgres, embedded_valkey, free_port
 from deploy.specimen import make_specimen_chain

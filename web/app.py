@@ -21,6 +21,7 @@ from common import (
 )
 from common.codes import PublishedKeys
 from common.database import EDGE, OutcomeUnknownError
+from common.demand import Demand
 from common.documents import StoreAwayError
 from common.gatekeeping import Gatekeeper
 from common.links import PlaceLinks, StatusLinks
@@ -89,6 +90,7 @@ def create_app(settings: WebSettings | None = None) -> Flask:
             database=opened,
             documents=store,
             pace=paces,
+            demand=Demand(settings, paces),
             receipts=ReceiptSigner(
                 settings.receipt_key_file.read_bytes(), issuer=settings.public_url
             ),

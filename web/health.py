@@ -1,4 +1,4 @@
-"""Is it alive, is it ready, how is it doing: /livez, /readyz, /metrics."""
+"""Is it alive, ready, how is it doing, how many workers it needs: /livez, /readyz, /metrics, /scaling."""
 
 import os
 from collections.abc import Iterator
@@ -11,7 +11,10 @@ from prometheus_client.registry import Collector
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
+from common import lanes
+from common.demand import POOLS
 from common.partners import Mode
+from common.problems import Code, ProblemError
 from common.serials import stock
 from web.answers import json_answer
 from web.parts import parts
@@ -71,6 +74,20 @@ def metrics() -> Response:
     return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
 
 
+@blueprint.get("/scaling/<pool>")
+def scaling(pool: str) -> Response:
+    """Say how many workers a pool needs, for what scales it (KEDA's metrics-api).
+
+    While Valkey is away that is not known, and 503: whoever asks then has a number of its own.
+    """
+    if pool not in POOLS:
+        raise ProblemError(Code.NOT_FOUND)
+    desired = parts().demand.workers(POOLS[pool])
+    if desired is None:
+        raise ProblemError(Code.SERVICE_UNAVAILABLE)
+    return json_answer({"pool": pool, "desired_workers": desired}, headers=_NO_STORE)
+
+
 class Queue(Collector):
     """The queue as it stands now, read when somebody asks; kept by no process."""
 
@@ -93,7 +110,7 @@ class Queue(Collector):
                 per_second.add_metric([lane], pace.per_second)
             if pace.oldest_seconds is not None:
                 oldest.add_metric([lane], pace.oldest_seconds)
-        measured = (waiting, per_second, oldest)
+        measured = (waiting, per_second, oldest, *_workers_needed())
         backlog = GaugeMetricFamily(
             "stampede_backlog",
             f"Unfinished work in the database; {_COUNTED_TO} means so many or more",
@@ -120,3 +137,20 @@ class Queue(Collector):
             )
             in_stock.add_metric([Mode.LIVE], level.in_stock)
             yield in_stock
+
+
+def _workers_needed() -> Iterator[GaugeMetricFamily]:
+    """Yield what the broker holds and how many workers it takes; nothing while it is away."""
+    depth = GaugeMetricFamily(
+        "stampede_queue_depth", "Messages of a lane that no worker has taken", labels=["lane"]
+    )
+    desired = GaugeMetricFamily(
+        "stampede_desired_workers", "Workers that a pool needs now", labels=["pool"]
+    )
+    depths = parts().demand.depths(lanes.ALL_LANES) or ()
+    for lane, messages in zip(lanes.ALL_LANES, depths, strict=False):
+        depth.add_metric([lane], messages)
+    for name, pool in POOLS.items():
+        if (workers := parts().demand.workers(pool)) is not None:
+            desired.add_metric([name], workers)
+    yield from (depth, desired)

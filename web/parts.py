@@ -7,6 +7,7 @@ from flask import current_app
 from common.allowances import Allowances
 from common.codes import PublishedKeys
 from common.database import Database
+from common.demand import Demand
 from common.documents import Documents
 from common.gatekeeping import Gatekeeper
 from common.known_callers import KnownCallers
@@ -34,6 +35,7 @@ class Parts:
     database: Database
     documents: Documents
     pace: Pace
+    demand: Demand
     receipts: ReceiptSigner
     codes: PublishedKeys
     links: StatusLinks

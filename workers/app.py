@@ -158,6 +158,7 @@ app.conf.update(
     task_soft_time_limit=SETTINGS.soft_limit_seconds,
     task_time_limit=SETTINGS.hard_limit_seconds,
     worker_max_memory_per_child=512 * 1024,
+    worker_autoscaler="workers.autoscale:LaneAutoscaler",
     worker_hijack_root_logger=False,
     worker_redirect_stdouts=False,
     # On a warm shutdown running tasks are waited for; only then are messages given back.
@@ -189,8 +190,10 @@ def _logs(**_: Any) -> None:
 
 
 @worker_init.connect
-def _look_at_files(**_: Any) -> None:
-    """End with one sentence where each job would fail for the same reason."""
+def _look_at_files(sender: Any, **_: Any) -> None:
+    """End with one sentence where each job would fail for the same reason; only who stamps has keys."""
+    if not set(lanes.STAMP_LANES) & set(sender.app.amqp.queues.consume_from):
+        return
     try:
         for name in ("codes", "design"):
             getattr(PARTS, name)

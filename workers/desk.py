@@ -55,6 +55,8 @@ app.conf.update(
     task_time_limit=SETTINGS.check_seconds + KILL_AFTER_SECONDS,
     # In KiB: a process that a file made large is replaced after its answer.
     worker_max_memory_per_child=SETTINGS.check_memory_bytes // 2048,
+    # By the files that wait: each has a client who waits for seconds only.
+    worker_autoscaler="workers.autoscale:CarefulAutoscaler",
     worker_hijack_root_logger=False,
     worker_redirect_stdouts=False,
 )

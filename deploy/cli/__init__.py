@@ -1,6 +1,7 @@
 """`stampede …`: the command line. Every command says in one sentence what went wrong, if it did.
 
-machine.py       up, demo               accounts.py   partner, key
+machine.py       up, demo               run.py        run, probe
+                                        accounts.py   partner, key
 jobs.py          job                    quotas.py     quota
 stamps.py        keys, design           checks.py     verify
 serials.py       serials                vouchers.py   voucher
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import click
 
+from deploy import roles
 from deploy.cli import (
     accounts,
     audits,
@@ -23,6 +25,7 @@ from deploy.cli import (
     machine,
     quotas,
     receipts,
+    run,
     serials,
     stamps,
     vouchers,
@@ -51,6 +54,7 @@ def main(data: Path | None) -> None:
       stampede receipt verify receipt.jws --before 2024-09-10T23:59:00+07:00
       stampede design check stamp.pdf --output stamp.png
     """  # noqa: D301 - click takes the character, not its name
+    roles.read_secrets()
     if data is not None:
         os.environ["STAMPEDE_DATA_DIR"] = str(data)
 
@@ -58,6 +62,8 @@ def main(data: Path | None) -> None:
 for command in (
     machine.up,
     machine.demo,
+    run.run,
+    run.probe,
     accounts.partner,
     accounts.key,
     quotas.quota,

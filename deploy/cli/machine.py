@@ -1,6 +1,5 @@
 """`stampede up` and `stampede demo`: all of it on this machine, and one letter through it."""
 
-import os
 from pathlib import Path
 
 import click
@@ -8,7 +7,7 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from common.settings import data_dir_from_environment
 from deploy import demo as demo_run
-from deploy import firststart, local
+from deploy import firststart, local, roles
 from deploy.cli.surroundings import (
     TRUSTED,
     as_json,
@@ -28,7 +27,7 @@ from deploy.servers import ServerError
 @click.option("--flower-port", type=int, help="Port of Flower.  [default: port + 1000]")
 @click.option(
     "--max-workers",
-    default=max(2, os.cpu_count() or 1),
+    default=roles.default_max_workers(),
     show_default=True,
     type=click.IntRange(1),
     help="Stamp processes that autoscaling may start.",

@@ -23,7 +23,7 @@ from typing import Any
 
 import httpx
 
-from deploy.local import SERVING
+from deploy.roles import SERVING
 from deploy.sample import sample_letter, sample_of
 from deploy.servers import ROOT, child, free_port
 from tests.bench import arguments, offering, whole

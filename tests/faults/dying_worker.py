@@ -91,7 +91,7 @@ after(jobs, "finish_alone", _finished)
 after(Stamper, "stamp", reach(WorkerStep.TOLD))
 watch_commits()
 # Beat's short rounds five times as often, so that a test waits for what they do and not for their turn.
-# The search for orphans stays rare: it takes its 15 s of a store with many objects, and the courier has
+# The search for orphans stays rare: it takes its 15 s of a store with many objects, and upkeep has
 # four threads for everything.
 for entry in app.conf.beat_schedule.values():
     if entry["schedule"] <= 30:

@@ -234,6 +234,7 @@ FROZEN_SECONDS = (LEASE_SECONDS + 2, LEASE_SECONDS + 4)
 PROCESSES = [
     Fault("the parent of workers killed", "stamp", _killed(*STAMPERS)),
     Fault("the courier killed", "courier", _killed("courier")),
+    Fault("the worker for upkeep killed", "upkeep", _killed("upkeep")),
     Fault("the whole front end killed", "web", _killed("web")),
     Fault("one beat killed", "beat", _killed(*BEATS), (2, 6)),
     Fault("both beats killed", "beat", _killed(*BEATS, all_=True), (1, 3)),

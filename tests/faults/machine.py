@@ -279,7 +279,11 @@ class Machine:
             ]
         commands["courier"] = [
             *(*worker, "-n", "courier@faults", "--pool", "threads", "-c", "4"),
-            *("-Q", ",".join((lanes.WEBHOOK_LANE, lanes.UPKEEP_LANE))),
+            *("-Q", lanes.WEBHOOK_LANE),
+        ]
+        commands["upkeep"] = [
+            *(*worker, "-n", "upkeep@faults", "--pool", "threads", "-c", "4"),
+            *("-Q", lanes.UPKEEP_LANE),
         ]
         for name in BEATS:
             commands[name] = [
@@ -341,7 +345,7 @@ class Machine:
     def _all_ready(self) -> bool:
         for name, program in self.programs.items():
             assert program.starts == 1, f"{name} ended: {program.log.read_text()[-2000:]}"
-        logs = (self.programs[name].log for name in (*STAMPERS, "courier"))
+        logs = (self.programs[name].log for name in (*STAMPERS, "courier", "upkeep"))
         if not all(b" ready" in log.read_bytes() for log in logs):
             return False
         try:

@@ -19,7 +19,7 @@ from deploy.processes import descendants
 from tests.local.conftest import Running, Start, gone, stampede
 from tests.stack import eventually
 
-PARTS = ("web", "stamp", "courier", "check", "beat", "flower", "PostgreSQL", "Valkey")
+PARTS = ("web", "stamp", "courier", "check", "upkeep", "beat", "flower", "PostgreSQL", "Valkey")
 
 
 def pids(running: Running) -> dict[str, int]:

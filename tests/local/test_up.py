@@ -24,7 +24,17 @@ def test_a_copy_starts_serves_is_operated_and_ends_clean(start: Start, tmp_path:
     """One long story, because a start takes seconds: the first run, the commands, a restart."""
     running = start().wait_ready()
     said = running.said()
-    for what in ("PostgreSQL", "Valkey", "web", "stamp", "courier", "beat", "flower", "curl"):
+    for what in (
+        "PostgreSQL",
+        "Valkey",
+        "web",
+        "stamp",
+        "courier",
+        "upkeep",
+        "beat",
+        "flower",
+        "curl",
+    ):
         assert what in said
     assert httpx.get(f"{running.url}/readyz").status_code == 200
 
@@ -79,7 +89,7 @@ def flower_sees_the_job(data: Path, said: str, job: str) -> None:
             row["hostname"].partition("@")[0]
             for row in client.get("/workers?json=1").json()["data"]
         }
-        assert workers == {"stamp", "courier", "check"}
+        assert workers == {"stamp", "courier", "check", "upkeep"}
         lanes = {row["name"] for row in client.get("/api/queues/length").json()["active_queues"]}
         assert {"stamp.applicant", "stamp.partner.0", "stamp.bulk", "webhook"} <= lanes
 

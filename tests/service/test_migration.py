@@ -259,3 +259,25 @@ def test_keys_from_before_operators_are_partners_and_quoted_requests_are_still_k
         assert keys == {"bare", "quoted", "both", '"both"', r'"a\"b"', '"', '""'}
     finally:
         opened.close()
+
+
+def test_a_database_is_migrated_when_its_tables_are_this_version_s_or_a_later_one_s(
+    old_url: str,
+) -> None:
+    opened = Database(old_url)
+
+    def migrated() -> bool:
+        with opened.reading() as connection:
+            return database.is_migrated(connection)
+
+    try:
+        assert not migrated()
+        upgrade(old_url, "0001")
+        assert not migrated()
+        database.migrate(old_url)
+        assert migrated()
+        with opened.transaction() as connection:
+            connection.execute(text("update alembic_version set version_num = '9999'"))
+        assert migrated()
+    finally:
+        opened.close()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from common.lanes import UPKEEP_LANE
+from common.lanes import BULK_LANE
 from tests.samples import example_design
 from tests.stack import run, stop
 
@@ -31,7 +31,7 @@ def test_a_worker_with_an_unusable_file_ends_with_one_sentence(
             "workers.app",
             "worker",
             "-Q",
-            UPKEEP_LANE,
+            BULK_LANE,
             "-n",
             "unusable@%h",
             "-c",

@@ -64,3 +64,12 @@ def test_of_those_who_find_valkey_silent_only_the_first_waits(
         begun = time.monotonic()
         assert ask(pace) in (None, Entry("stamp.bulk", None, UNKNOWN))
         assert time.monotonic() - begun < 0.5
+
+
+def test_who_must_not_wait_long_says_so() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        pace = Pace(f"redis://127.0.0.1:{silent.getsockname()[1]}/0", timeout_seconds=0.05)
+        begun = time.monotonic()
+        assert pace.lanes() is None
+        # Well under the second that others wait.
+        assert time.monotonic() - begun < 0.7

@@ -1,0 +1,1 @@
+"""The files that containers and clusters are made from, held to what the programs really take."""
