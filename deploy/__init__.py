@@ -7,6 +7,7 @@
     firststart.py, specimen.py, sample.py what a data folder gets: keys, a demo partner, a letter
     demo.py          one letter through the running copy
     supervision.py   what ends is started again
+    simulate/        a surge over the product's own policies, in simulated time
     report.py, qr.py what `stampede verify` says of a file and of codes
     design_check.py  what `stampede design check` says of a design
     document_audit.py                     whether files and receipts are what the database says

@@ -7,6 +7,7 @@ stamps.py        keys, design           checks.py     verify
 serials.py       serials                vouchers.py   voucher
 audits.py        audit                gates.py      gate
 receipts.py      receipt
+simulate.py      simulate
 surroundings.py  what every command stands on
 """
 
@@ -30,6 +31,7 @@ from deploy.cli import (
     stamps,
     vouchers,
 )
+from deploy.cli.simulate import simulate
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -76,5 +78,6 @@ for command in (
     stamps.keys_command,
     stamps.design,
     serials.serials,
+    simulate,
 ):
     main.add_command(command)
