@@ -9,9 +9,11 @@ from sqlalchemy import create_engine, make_url, text
 
 from common import database
 from common.database import Database
+from common.forgetting import Forgetting
 from common.identifiers import new_id
 from common.serials import importing
 from common.serials.importing import Imported
+from common.settings import Settings
 
 # As issuers write them: not of our alphabet, and without a check character.
 _LETTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -27,7 +29,8 @@ def own_database(database_url: str) -> Iterator[Database]:
     url = make_url(database_url).set(database=name).render_as_string(hide_password=False)
     try:
         database.migrate(url)
-        opened = Database(url)
+        # What is changed in it is forgotten in the Valkey of the tests, as everywhere.
+        opened = Database(url, forgetting=Forgetting(Settings.load()))
         yield opened
         opened.close()
     finally:
