@@ -18,26 +18,21 @@ from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
 from typing import cast
 
-import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
-
 from common.settings import Settings
 from common.telemetry import RATES_UNKNOWN
+from common.wire import Script, Wire
 
 # New buckets that one limit keeps within one of its windows: twice that at any time, at most 160
 # bytes each.
 MOST_BUCKETS = 100_000
 _WHOSE_BYTES = 15
-# Shorter than the counters' of pace.py: a limit is not worth waiting for.
-_TIMEOUT_SECONDS = 0.25
 
 # KEYS: pairs of a bucket and its limit's count of new buckets. ARGV: what to take from each (0: only
 # look), the most new buckets, then for each pair its window, the time for one, and how much it may owe, in
 # microseconds.
 # Returns triples: how many are left, microseconds until as many are there again, microseconds until all
 # are.
-_TAKE = """
+_TAKE = Script("""
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
 local cost, most = tonumber(ARGV[1]), tonumber(ARGV[2])
@@ -71,7 +66,7 @@ for pair = 1, #KEYS / 2 do
   answer[#answer + 1] = full - now
 end
 return answer
-"""
+""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,24 +143,17 @@ class Standing:
 class Rates:
     """The buckets. Both methods survive a Valkey that is away: then everything is allowed."""
 
-    def __init__(self, broker_url: str, key: bytes, *, most_buckets: int = MOST_BUCKETS) -> None:
-        """Prepare a client; connects at the first use.
+    def __init__(self, wire: Wire, key: bytes, *, most_buckets: int = MOST_BUCKETS) -> None:
+        """Take the way to Valkey.
 
         Args:
-            broker_url: Redis or Valkey.
+            wire: to Redis or Valkey.
             key: of the MAC that names buckets.
             most_buckets: new buckets that one limit keeps within one of its windows.
         """
         self._key = key
         self._most = most_buckets
-        self._client = redis.Redis.from_url(
-            broker_url,
-            socket_timeout=_TIMEOUT_SECONDS,
-            socket_connect_timeout=_TIMEOUT_SECONDS,
-            # Once and at once, for a connection that a restart cut.
-            retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
-        )
-        self._take = self._client.register_script(_TAKE)
+        self._wire = wire
 
     def look(self, *buckets: Bucket) -> list[Standing]:
         """Return where these buckets stand; takes nothing."""
@@ -186,9 +174,8 @@ class Rates:
                 bucket.limit.seconds * 1_000_000 * bucket.limit.owes,
             )
         ]
-        try:
-            answer = cast(list[int], self._take(keys=keys, args=[cost, self._most, *sizes]))
-        except redis.RedisError:
+        answer = cast(list[int] | None, self._wire.run(_TAKE, keys, [cost, self._most, *sizes]))
+        if answer is None:
             RATES_UNKNOWN.inc()
             return [Standing(bucket.limit, bucket.limit.count) for bucket in buckets]
         return [
@@ -203,9 +190,10 @@ class Rates:
         return f"rate:{name}:{whose}", f"rates:{name}"
 
 
-def connect(settings: Settings) -> Rates:
-    """Return the buckets that the settings name."""
-    return Rates(settings.broker_url, settings.link_key.get_secret_value().encode())
+def connect(settings: Settings, wire: Wire | None = None) -> Rates:
+    """Return the buckets that the settings name, over a way to Valkey that others use as well."""
+    key = settings.link_key.get_secret_value().encode()
+    return Rates(wire or Wire(settings.broker_url), key)
 
 
 def network_of(address: str | None) -> str:

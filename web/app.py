@@ -78,12 +78,11 @@ def create_app(settings: WebSettings | None = None) -> Flask:
         app.wsgi_app = ProxyFix(  # type: ignore[method-assign]
             app.wsgi_app, x_for=settings.trusted_proxies, x_proto=0, x_host=0
         )
-    app.wsgi_app = shedding.Shedding(app.wsgi_app, settings)  # type: ignore[method-assign]
     app.before_request(shedding.refuse_page)
     store, celery = documents.connect(settings), lanes.make_celery(settings)
     wire, paces = Wire(settings.broker_url), pace.connect(settings)
     opened = database.connect(settings, patience=EDGE, wire=wire)
-    limits, room = rates.connect(settings), board.connect(settings)
+    limits, room = rates.connect(settings, wire), board.connect(settings)
     with app.app_context():
         Parts(
             settings=settings,
@@ -133,7 +132,9 @@ def create_app(settings: WebSettings | None = None) -> Flask:
     app.register_error_handler(OutcomeUnknownError, _outcome_unknown)
     app.register_error_handler(Exception, _own_fault)
     with app.app_context():
-        app.wsgi_app = QuickLooks(app.wsgi_app, parts())  # type: ignore[method-assign]
+        app.wsgi_app = shedding.Shedding(  # type: ignore[method-assign]
+            QuickLooks(app.wsgi_app, parts()), settings
+        )
     description = openapi.document(app, settings.public_url)
     app.add_url_rule("/openapi.json", "openapi", lambda: jsonify(description))
     return app

@@ -26,6 +26,7 @@ from common.settings import WebSettings
 from common.vouchers import code, issuing, records
 from common.vouchers.code import VoucherCode
 from common.vouchers.issuing import NewBatch
+from common.wire import Wire
 from deploy.servers import embedded_postgres, embedded_valkey
 from web.app import create_app
 
@@ -149,7 +150,7 @@ def _ask(client: FlaskClient, secret: str) -> float:
 
 def _limit(broker_url: str) -> dict[str, float]:
     """Take from one bucket; median milliseconds."""
-    rates = Rates(broker_url, b"bench")
+    rates = Rates(Wire(broker_url), b"bench")
     mine = Bucket(Limit("bench", 1_000_000, 60), "me")
     taken = []
     for _ in range(ROUNDS):

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from common.identifiers import new_id
 from common.rates import Bucket, Limit, Rates, network_of
 from common.settings import WebSettings
+from common.wire import Wire
 from deploy.servers import embedded_valkey, free_port
 
 KEY = b"a key for the buckets of these tests"
@@ -26,7 +27,7 @@ def valkey(web_settings: WebSettings) -> Any:
 
 @pytest.fixture
 def rates(web_settings: WebSettings) -> Rates:
-    return Rates(web_settings.broker_url, KEY)
+    return Rates(Wire(web_settings.broker_url), KEY)
 
 
 @pytest.fixture
@@ -104,7 +105,7 @@ def test_many_at_once_never_take_more_than_there_is(web_settings: WebSettings) -
     limit = Limit(f"test-{new_id()}", 50, 3600)
 
     def taken(_: int) -> int:
-        own = Rates(web_settings.broker_url, KEY)
+        own = Rates(Wire(web_settings.broker_url), KEY)
         return sum(own.take(Bucket(limit, "me"))[0].allowed for _ in range(25))
 
     with ThreadPoolExecutor(8) as pool:
@@ -127,13 +128,13 @@ def test_another_key_gives_other_names(
     web_settings: WebSettings, rates: Rates, limit: Limit
 ) -> None:
     rates.take(Bucket(limit, "me"))
-    assert Rates(web_settings.broker_url, b"another").look(Bucket(limit, "me"))[0].untouched
+    assert Rates(Wire(web_settings.broker_url), b"another").look(Bucket(limit, "me"))[0].untouched
 
 
 def test_the_buckets_of_a_limit_are_counted_and_whoever_comes_when_all_are_given_out_is_let_in(
     web_settings: WebSettings, limit: Limit, valkey: Any
 ) -> None:
-    few = Rates(web_settings.broker_url, KEY, most_buckets=5)
+    few = Rates(Wire(web_settings.broker_url), KEY, most_buckets=5)
     for number in range(50):
         assert few.take(Bucket(limit, str(number)))[0].allowed
     assert len(list(valkey.scan_iter(f"rate:{limit.name}:*"))) == 5
@@ -163,11 +164,11 @@ def test_a_clock_that_stepped_back_locks_nobody_out_for_longer_than_the_window(
 def test_without_valkey_everything_is_allowed_and_one_that_comes_back_counts(
     tmp_path: Path, limit: Limit
 ) -> None:
-    nobody = Rates(f"redis://127.0.0.1:{free_port()}/0", KEY)
+    nobody = Rates(Wire(f"redis://127.0.0.1:{free_port()}/0"), KEY)
     for _ in range(12):
         assert nobody.take(Bucket(limit, "me"))[0].allowed
     with embedded_valkey(tmp_path / "valkey") as url:
-        rates = Rates(url, KEY)
+        rates = Rates(Wire(url), KEY)
         assert [rates.take(Bucket(limit, "me"))[0].left for _ in range(2)] == [10, 9]
         # Restarted empty, its scripts forgotten too.
         redis.Redis.from_url(url).flushall()

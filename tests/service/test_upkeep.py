@@ -272,10 +272,24 @@ def test_an_expired_lease_brings_the_job_back(
     assert shown(db, job_id).lost_leases == 1, "a lease that runs is left alone"
 
 
+@pytest.fixture
+def lane(db: Database, lane_pace: Pace) -> str:
+    """A lane that no worker of these tests serves, without what other tests left in it."""
+    name = lanes.APPLICANT_LANE
+    with db.transaction() as connection:
+        left = connection.execute(
+            text("select id, account_id from jobs where state = 'queued' and lane = :lane"),
+            {"lane": name},
+        ).all()
+        for job in left:
+            jobs.cancel(connection, account_id=job.account_id, job_id=job.id)
+    lane_pace.recount(name, queued=0, highest_ticket=0)
+    return name
+
+
 def test_counters_that_were_lost_are_counted_anew(
-    caretaker: Caretaker, lane_pace: Pace, db: Database, account: Account
+    caretaker: Caretaker, lane_pace: Pace, db: Database, account: Account, lane: str
 ) -> None:
-    lane = lanes.APPLICANT_LANE  # Nobody else submits to it.
     ids = []
     for ticket in range(100, 110):
         job_id = accept(db, new_job(account, Mode.TEST))
@@ -304,10 +318,10 @@ def test_a_long_lane_is_counted_only_when_its_counters_cannot_be_right(
     lane_pace: Pace,
     db: Database,
     account: Account,
+    lane: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(recounting, "SHORT", 3)
-    lane = lanes.APPLICANT_LANE
     ids = [accept(db, new_job(account, Mode.TEST)) for _ in range(8)]
     with db.transaction() as connection:
         connection.execute(
@@ -335,9 +349,8 @@ def test_a_long_lane_is_counted_only_when_its_counters_cannot_be_right(
 
 
 def test_jobs_that_wait_for_serials_are_counted_in_no_lane(
-    caretaker: Caretaker, lane_pace: Pace, db: Database, account: Account
+    caretaker: Caretaker, lane_pace: Pace, db: Database, account: Account, lane: str
 ) -> None:
-    lane = lanes.APPLICANT_LANE
     waiting = new_job(account)
     with db.transaction() as connection:
         jobs.accept(

@@ -41,10 +41,11 @@ def test_two_lanes_of_a_kind_have_half_of_it_each() -> None:
     assert seconds(FIRST, 101, first=500, second=500) == pytest.approx(20, abs=0.2)
 
 
-def test_bulk_waits_for_its_ninth_and_has_everything_once_the_others_are_empty() -> None:
-    # 80 and 80 jobs leave at 4/9 of 10 a second each, in 18 s, beside 20 of bulk.
-    assert seconds(BULK_LANE, 11, applicant=80, first=80, bulk=500) == pytest.approx(9, abs=0.2)
-    assert seconds(BULK_LANE, 121, applicant=80, first=80, bulk=500) == pytest.approx(28, abs=0.2)
+def test_bulk_waits_for_its_turns_and_has_everything_once_the_others_are_empty() -> None:
+    # 160 and 160 jobs leave at 16/33 of 10 a second each, in 33 s, beside 10 of bulk.
+    queues = {"applicant": 160, "first": 160, "bulk": 500}
+    assert seconds(BULK_LANE, 6, **queues) == pytest.approx(16.5, abs=0.2)
+    assert seconds(BULK_LANE, 111, **queues) == pytest.approx(43, abs=0.2)
 
 
 def test_what_keeps_coming_into_another_lane_is_taken_before_what_waits() -> None:
@@ -54,7 +55,8 @@ def test_what_keeps_coming_into_another_lane_is_taken_before_what_waits() -> Non
 
 def test_more_than_a_lane_can_take_leaves_the_others_their_share() -> None:
     flood = LaneState(waiting=0, inflow=1000.0)
-    assert seconds(BULK_LANE, 21, applicant=flood, bulk=500) == pytest.approx(10, abs=0.2)
+    # One turn in seventeen.
+    assert seconds(BULK_LANE, 21, applicant=flood, bulk=500) == pytest.approx(34, abs=0.2)
 
 
 def test_a_lane_whose_jobs_leave_sixteen_in_a_turn_has_more_of_the_pace() -> None:
