@@ -39,12 +39,19 @@ test-all: $(DEVELOPMENT) ## Install pdfsig, qpdf, Chromium and SoftHSM, and test
 	$(PY) -m pytest -m system
 
 .PHONY: bench
-bench: $(DEVELOPMENT) ## Measure the engine, its keys and levels, a corpus, the whole pipeline, ledger, serials, and the audit
+bench: $(DEVELOPMENT) ## Measure the engine, the whole pipeline, intake, polls, waiting, fairness, money and the audit
 	$(PY) -m tests.bench.engine
 	$(PY) -m tests.bench.keys
 	$(PY) -m tests.bench.levels
 	$(PY) -m tests.bench.corpus
 	$(PY) -m tests.bench.pipeline
+	$(PY) -m tests.bench.accepting
+	$(PY) -m tests.bench.stamping
+	$(PY) -m tests.bench.intake
+	$(PY) -m tests.bench.polls
+	$(PY) -m tests.bench.waiting
+	$(PY) -m tests.bench.depth
+	$(PY) -m tests.bench.fairness
 	$(PY) -m tests.bench.ledger
 	$(PY) -m tests.bench.serials
 	$(PY) -m tests.bench.vouchers
@@ -76,6 +83,8 @@ lock: ## Lock the newest versions that pyproject.toml allows (needs uv)
 	    --no-header --no-annotate --extra local --extra dev pyproject.toml -o requirements-dev.lock
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	    --no-header --no-annotate --extra local -c requirements-dev.lock pyproject.toml -o requirements.lock
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	    --no-header --no-annotate -c requirements-dev.lock pyproject.toml -o requirements-image.lock
 
 .PHONY: clean
 clean: ## Remove the virtual environment; the data folder stays
